@@ -1,0 +1,32 @@
+"""The declarative base: constraint names, column types that mean the same in SQLite and PostgreSQL."""
+
+from datetime import datetime
+from typing import Annotated, Any, ClassVar
+
+from sqlalchemy import JSON, BigInteger, DateTime, Integer, LargeBinary, MetaData, String
+from sqlalchemy.orm import DeclarativeBase, mapped_column
+
+# SQLite gives rowids only to INTEGER PRIMARY KEY, so a big integer key is spelled INTEGER there (also 64 bits).
+BigInt = BigInteger().with_variant(Integer(), "sqlite")
+
+big_key = Annotated[int, mapped_column(BigInt, primary_key=True)]
+big_int = Annotated[int, mapped_column(BigInt)]
+name_text = Annotated[str, mapped_column(String(255))]
+digest16 = Annotated[bytes, mapped_column(LargeBinary(16))]
+sha256_hex = Annotated[str, mapped_column(String(64))]
+moment = Annotated[datetime, mapped_column(DateTime(timezone=True))]
+json_object = Annotated[dict[str, Any], mapped_column(JSON)]
+
+
+class Base(DeclarativeBase):
+    """Base of every table."""
+
+    metadata: ClassVar[MetaData] = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )

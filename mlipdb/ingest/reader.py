@@ -1,0 +1,48 @@
+"""What a reader is: one file format to a lazy stream of frames in mlipdb's units."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from mlipdb.labels import Label
+from mlipdb.structures import Structure
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Frame:
+    """One record of a source: its structure, its label if it has one, and where it came from.
+
+    external_id is unique in the source; material names what frames belong together; location says where in the file
+    (``byte 123`` or ``frame 17``).
+    """
+
+    structure: Structure
+    label: Label | None
+    external_id: str
+    material: str
+    location: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """A record that could not be taken: its key if it is known, where it is, and the reason."""
+
+    key: str
+    location: str
+    reason: str
+
+
+class Reader(Protocol):
+    """A file format. frames is lazy: it never holds the whole file.
+
+    A record that does not make sense is yielded as Rejected and reading goes on; a file that cannot be read further
+    raises IngestError with the byte or line, after every record before it has been yielded.
+    """
+
+    name: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+
+    def frames(self, path: Path, options: Mapping[str, Any]) -> Iterator[Frame | Rejected]:
+        """Yield the records of one file in file order."""
+        ...

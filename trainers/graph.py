@@ -1,0 +1,68 @@
+"""A padded batch of structures as one graph: what every model reads."""
+
+import equinox as eqx
+from jaxtyping import Array, Bool, Float, Int
+
+
+class AtomicGraph(eqx.Module):
+    """Structures of a batch joined into one graph, padded to a fixed shape.
+
+    Edge e goes from senders[e] to receivers[e]; its vector is positions[sender] - positions[receiver] + shifts[e] @ cell,
+    in Å. Edges are sorted by receiver. Padding: the last atom, the last graph (and any beyond those in use) are
+    padding; padding atoms have atomic number 0 and belong to the last graph, padding edges join the last atom to
+    itself with shift 0. periodic is True where a graph repeats in three directions, that is, where stress exists.
+    """
+
+    atomic_numbers: Int[Array, " atoms"]
+    positions: Float[Array, "atoms 3"]
+    cell: Float[Array, "graphs 3 3"]
+    senders: Int[Array, " edges"]
+    receivers: Int[Array, " edges"]
+    shifts: Float[Array, "edges 3"]
+    atom_graph: Int[Array, " atoms"]
+    atom_mask: Bool[Array, " atoms"]
+    edge_mask: Bool[Array, " edges"]
+    graph_mask: Bool[Array, " graphs"]
+    periodic: Bool[Array, " graphs"]
+    atom_count: Int[Array, " graphs"]
+
+
+class Prediction(eqx.Module):
+    """What a model says of a graph. Energies are interaction energies: E0 is not inside.
+
+    energy eV per graph; atomic_energies eV; forces eV/Å; stress eV/Å³, positive under tension, 0 where a graph is not
+    periodic. All are 0 on padding.
+    """
+
+    energy: Float[Array, " graphs"]
+    atomic_energies: Float[Array, " atoms"]
+    forces: Float[Array, "atoms 3"]
+    stress: Float[Array, "graphs 3 3"]
+
+
+class Targets(eqx.Module):
+    """Labels of a batch, each with a mask; a masked value is 0 and never used.
+
+    energy and atomic_energies are interaction energies (the student's E0 was taken off in float64 on the host).
+    hessian_dofs[k, g] is the degree of freedom 3·atom + axis, counted over the atoms of the whole batch, whose row is
+    the k-th of graph g; hessian_rows[k] holds those rows side by side, zero on atoms of graphs without a k-th row.
+    """
+
+    energy: Float[Array, " graphs"]
+    has_energy: Bool[Array, " graphs"]
+    forces: Float[Array, "atoms 3"]
+    has_forces: Bool[Array, " graphs"]
+    stress: Float[Array, "graphs 3 3"]
+    has_stress: Bool[Array, " graphs"]
+    atomic_energies: Float[Array, " atoms"]
+    has_atomic_energies: Bool[Array, " graphs"]
+    hessian_dofs: Int[Array, "rows graphs"]
+    hessian_rows: Float[Array, "rows atoms 3"]
+    has_hessian_row: Bool[Array, "rows graphs"]
+
+
+class Batch(eqx.Module):
+    """A graph and its labels."""
+
+    graph: AtomicGraph
+    targets: Targets
