@@ -11,12 +11,127 @@ from jaxtyping import Float64, UInt8
 
 from mlipdb.errors import MlipdbError
 
-SYMBOLS: list[str] = (
-    "X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr "
-    "Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu "
-    "Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr "
-    "Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og"
-).split()
+SYMBOLS: list[str] = [
+    "X",
+    "H",
+    "He",
+    "Li",
+    "Be",
+    "B",
+    "C",
+    "N",
+    "O",
+    "F",
+    "Ne",
+    "Na",
+    "Mg",
+    "Al",
+    "Si",
+    "P",
+    "S",
+    "Cl",
+    "Ar",
+    "K",
+    "Ca",
+    "Sc",
+    "Ti",
+    "V",
+    "Cr",
+    "Mn",
+    "Fe",
+    "Co",
+    "Ni",
+    "Cu",
+    "Zn",
+    "Ga",
+    "Ge",
+    "As",
+    "Se",
+    "Br",
+    "Kr",
+    "Rb",
+    "Sr",
+    "Y",
+    "Zr",
+    "Nb",
+    "Mo",
+    "Tc",
+    "Ru",
+    "Rh",
+    "Pd",
+    "Ag",
+    "Cd",
+    "In",
+    "Sn",
+    "Sb",
+    "Te",
+    "I",
+    "Xe",
+    "Cs",
+    "Ba",
+    "La",
+    "Ce",
+    "Pr",
+    "Nd",
+    "Pm",
+    "Sm",
+    "Eu",
+    "Gd",
+    "Tb",
+    "Dy",
+    "Ho",
+    "Er",
+    "Tm",
+    "Yb",
+    "Lu",
+    "Hf",
+    "Ta",
+    "W",
+    "Re",
+    "Os",
+    "Ir",
+    "Pt",
+    "Au",
+    "Hg",
+    "Tl",
+    "Pb",
+    "Bi",
+    "Po",
+    "At",
+    "Rn",
+    "Fr",
+    "Ra",
+    "Ac",
+    "Th",
+    "Pa",
+    "U",
+    "Np",
+    "Pu",
+    "Am",
+    "Cm",
+    "Bk",
+    "Cf",
+    "Es",
+    "Fm",
+    "Md",
+    "No",
+    "Lr",
+    "Rf",
+    "Db",
+    "Sg",
+    "Bh",
+    "Hs",
+    "Mt",
+    "Ds",
+    "Rg",
+    "Cn",
+    "Nh",
+    "Fl",
+    "Mc",
+    "Lv",
+    "Ts",
+    "Og",
+]
 ATOMIC_NUMBERS: dict[str, int] = {symbol: number for number, symbol in enumerate(SYMBOLS) if number}
 
 
@@ -103,13 +218,17 @@ def _check_shapes(numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray) 
 
 def _check_values(numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, bool, bool]) -> None:
     if not ((numbers >= 1) & (numbers <= 118)).all():
-        raise StructureError(f"atomic number {numbers[(numbers < 1) | (numbers > 118)][0]} is not an element (1 to 118)")
+        raise StructureError(
+            f"atomic number {numbers[(numbers < 1) | (numbers > 118)][0]} is not an element (1 to 118)"
+        )
     if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
         raise StructureError("positions or cell hold a value that is not finite")
     lengths = np.linalg.norm(cell, axis=1)
     for axis, periodic in enumerate(pbc):
         if periodic and lengths[axis] == 0.0:
-            raise StructureError(f"periodic along axis {axis} but that lattice vector is zero; give a cell or pbc=False")
+            raise StructureError(
+                f"periodic along axis {axis} but that lattice vector is zero; give a cell or pbc=False"
+            )
     if all(pbc) and abs(np.linalg.det(cell)) < 1e-6:
         raise StructureError(f"the cell's volume is {abs(np.linalg.det(cell)):.2e} Å³; its vectors are not independent")
 

@@ -4,7 +4,6 @@ import abc
 
 import equinox as eqx
 from jaxtyping import Array, Float
-
 from mlipdb.trainers.graph import AtomicGraph
 
 

@@ -1,0 +1,34 @@
+"""The command line: `mlipdb`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mlipdb.errors import MlipdbError
+
+app = typer.Typer(
+    name="mlipdb",
+    help="A database for machine-learned interatomic potentials: ingest, query, label, train.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+
+
+@app.callback()
+def options(
+    db: Annotated[
+        str | None, typer.Option("--db", help="Database directory; else $MLIPDB_DB, else ./mlipdb-data.")
+    ] = None,
+) -> None:
+    """A database for machine-learned interatomic potentials: ingest, query, label, train."""
+
+
+def main() -> None:
+    """Run the command line; an mlipdb error is one line on stderr and exit code 1."""
+    try:
+        app()
+    except MlipdbError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
