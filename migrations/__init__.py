@@ -1,1 +1,1 @@
-"""migrations."""
+"""Alembic migrations of the catalog, installed as mlipdb.migrations."""

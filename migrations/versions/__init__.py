@@ -1,1 +1,1 @@
-"""versions."""
+"""One revision a file; none imports the models."""

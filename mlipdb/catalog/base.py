@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, DateTime, Integer, LargeBinary, MetaData, String
+from sqlalchemy import JSON, BigInteger, DateTime, Double, Integer, LargeBinary, MetaData, String
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
 # SQLite gives rowids only to INTEGER PRIMARY KEY, so a big integer key is spelled INTEGER there (also 64 bits).
@@ -21,6 +21,7 @@ json_object = Annotated[dict[str, Any], mapped_column(JSON)]
 class Base(DeclarativeBase):
     """Base of every table."""
 
+    type_annotation_map: ClassVar[dict[Any, Any]] = {float: Double()}
     metadata: ClassVar[MetaData] = MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",

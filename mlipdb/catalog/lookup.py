@@ -1,0 +1,89 @@
+"""Questions to the catalog that the database answers often."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from mlipdb.catalog.label import LabelRow
+from mlipdb.catalog.rows import CHUNK
+from mlipdb.catalog.shard import ShardRow
+from mlipdb.catalog.source import Source
+from mlipdb.catalog.structure import Material, StructureRow, SymmetrySetting
+from mlipdb.errors import NotFoundError
+from mlipdb.records import Entry, SymmetryTool
+from mlipdb.store.verify import ExpectedShard
+
+
+def find_entry(session: Session, structure_id: int) -> Entry:
+    """Everything the catalog says of a structure."""
+    found = session.execute(
+        select(StructureRow, Source.name, Material.key, ShardRow.path, SymmetrySetting)
+        .join(Source, Source.id == StructureRow.source_id)
+        .join(Material, Material.id == StructureRow.material_id)
+        .join(ShardRow, ShardRow.id == StructureRow.shard_id)
+        .outerjoin(SymmetrySetting, SymmetrySetting.id == StructureRow.symmetry_setting_id)
+        .where(StructureRow.id == structure_id)
+    ).one_or_none()
+    if found is None:
+        raise NotFoundError(f"there is no structure {structure_id}; `mlipdb query all --limit 5` lists some")
+    row, source, material, shard, setting = found._tuple()
+    same = (
+        "id external_id chemical_formula_reduced chemical_system nsites nelements space_group_it_number "
+        "space_group_symbol volume charge spin_multiplicity"
+    )
+    return Entry(
+        **{name: getattr(row, name) for name in same.split()},
+        source=source,
+        material=material,
+        symmetry=SymmetryTool(setting.tool, setting.version, setting.symprec) if setting else None,
+        pbc=(bool(row.pbc & 1), bool(row.pbc & 2), bool(row.pbc & 4)),
+        content_hash=row.content_hash.hex(),
+        shard=shard,
+    )
+
+
+def label_parts(session: Session, structure_ids: Sequence[int], *, method: int) -> dict[int, list[int]]:
+    """The shards that hold the parts of a method's labels, part 0 first, for each structure that has any."""
+    parts: dict[int, list[int]] = defaultdict(list)
+    for start in range(0, len(structure_ids), CHUNK):
+        chunk = [int(identity) for identity in structure_ids[start : start + CHUNK]]
+        rows = session.execute(
+            select(LabelRow.structure_id, LabelRow.shard_id)
+            .where(LabelRow.method_id == method, LabelRow.status == "done", LabelRow.structure_id.in_(chunk))
+            .order_by(LabelRow.structure_id, LabelRow.part)
+        )
+        for structure_id, shard_id in rows:
+            parts[structure_id].append(shard_id)
+    return parts
+
+
+def methods_of(session: Session, structure_id: int) -> dict[int, list[int]]:
+    """The shards of each method's label of a structure, by method id."""
+    rows = session.execute(
+        select(LabelRow.method_id, LabelRow.shard_id)
+        .where(LabelRow.structure_id == structure_id, LabelRow.status == "done")
+        .order_by(LabelRow.method_id, LabelRow.part)
+    )
+    parts: dict[int, list[int]] = defaultdict(list)
+    for method, shard_id in rows:
+        parts[method].append(shard_id)
+    return parts
+
+
+def expected_shards(session: Session) -> list[ExpectedShard]:
+    """What the catalog says of every shard, with the structures that rows place in it."""
+    placed: dict[int, set[int]] = defaultdict(set)
+    columns: Any
+    for columns in (
+        select(StructureRow.shard_id, StructureRow.id),
+        select(LabelRow.shard_id, LabelRow.structure_id).where(LabelRow.shard_id.is_not(None)),
+    ):
+        for shard_id, structure_id in session.execute(columns):
+            placed[shard_id].add(structure_id)
+    return [
+        ExpectedShard(row.path, row.records, row.bytes, row.sha256, frozenset(placed[row.id]))
+        for row in session.scalars(select(ShardRow).order_by(ShardRow.id))
+    ]

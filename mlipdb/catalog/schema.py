@@ -1,0 +1,65 @@
+"""The catalog's schema version: make, check and upgrade it with the migrations."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+
+import mlipdb.migrations
+from mlipdb.errors import CatalogError
+
+
+def migration_config() -> Config:
+    """Alembic's configuration for the installed migrations; the editable install hides them from `module:folder`."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(mlipdb.migrations.__file__ or "").parent))
+    return config
+
+
+def head_revision() -> str:
+    """The newest revision that this mlipdb knows."""
+    return str(ScriptDirectory.from_config(migration_config()).get_current_head())
+
+
+def current_revision(engine: Engine) -> str | None:
+    """The revision of a catalog, None for an empty one."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def upgrade(engine: Engine, revision: str = "head") -> None:
+    """Bring a catalog to a revision; one transaction for each step."""
+    config = migration_config()
+    config.attributes["engine"] = engine
+    command.upgrade(config, revision)
+
+
+def downgrade(engine: Engine, revision: str) -> None:
+    """Take a catalog back to a revision."""
+    config = migration_config()
+    config.attributes["engine"] = engine
+    command.downgrade(config, revision)
+
+
+def history() -> list[tuple[str, str]]:
+    """Every revision with its subject, oldest first."""
+    revisions = ScriptDirectory.from_config(migration_config()).walk_revisions()
+    return [(revision.revision, revision.doc or "") for revision in revisions][::-1]
+
+
+def check_revision(engine: Engine, *, place: Path) -> None:
+    """Raise CatalogError unless the catalog has the schema that this mlipdb reads and writes."""
+    found, wanted = current_revision(engine), head_revision()
+    if found == wanted:
+        return
+    known = {revision for revision, _ in history()}
+    if found is None or found in known:
+        raise CatalogError(
+            f"{place}: the catalog has schema {found}, this mlipdb needs {wanted}; run `mlipdb --db {place} db upgrade`"
+        )
+    raise CatalogError(
+        f"{place}: the catalog has schema {found}, newer than this mlipdb knows ({wanted}); upgrade mlipdb"
+    )

@@ -1,0 +1,362 @@
+"""A database: one directory with a catalog and its shards."""
+
+import threading
+import uuid as uuids
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Engine, func, insert, select, text, update
+from sqlalchemy.orm import Session
+
+from mlipdb.catalog import CatalogInfo, LabelRow, MethodRow, ShardRow, Source, StructureRow, Subset
+from mlipdb.catalog.engine import SQLITE_NAME, make_engine
+from mlipdb.catalog.lookup import expected_shards, find_entry, label_parts, methods_of
+from mlipdb.catalog.rows import (
+    add_shard,
+    add_structures,
+    count_source,
+    failed_values,
+    label_values,
+    method_id,
+    method_of,
+    now,
+    symmetry_id,
+)
+from mlipdb.catalog.schema import check_revision, upgrade
+from mlipdb.errors import CatalogError, LockedError, NotFoundError
+from mlipdb.labels import Label, Method
+from mlipdb.manifest import Manifest, read_manifest, write_manifest
+from mlipdb.records import Entry, NewLabel, NewStructure, RejectedRecord, Report, SymmetryTool
+from mlipdb.selection import Selection
+from mlipdb.store.codec import Encoder, Record
+from mlipdb.store.lock import WriterLock
+from mlipdb.store.pool import ShardPool
+from mlipdb.store.shard import structure_key, write_shard
+from mlipdb.store.verify import remove_orphans, verify_shards
+from mlipdb.structures import Structure
+from mlipdb.version import __version__
+
+READ_CHUNK = 4096
+
+
+def open_database(path: Path | str) -> "Database":
+    """The database in a directory.
+
+    Raises CatalogError when there is none, or when its schema is not the one this mlipdb uses.
+    """
+    directory = Path(path)
+    found = read_manifest(directory)
+    engine = make_engine(directory, found.catalog)
+    check_revision(engine, place=directory)
+    with Session(engine) as session:
+        uuid = session.scalar(select(CatalogInfo.uuid))
+    if uuid != found.uuid:
+        raise CatalogError(
+            f"{directory}: mlipdb.toml is of database {found.uuid}, its catalog of {uuid}; one was swapped"
+        )
+    return Database(directory, engine=engine, uuid=found.uuid)
+
+
+def create_database(path: Path | str, *, catalog: str = SQLITE_NAME) -> "Database":
+    """The database in a directory, made when there is none; catalog is a file name in it or a PostgreSQL URL."""
+    directory = Path(path)
+    if (directory / "mlipdb.toml").exists():
+        return open_database(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    with WriterLock(directory / "lock"):
+        if not (directory / "mlipdb.toml").exists():
+            engine = make_engine(directory, catalog)
+            upgrade(engine)
+            # After a crash here the catalog may exist already: then its identity stands.
+            with Session(engine) as session, session.begin():
+                uuid = session.scalar(select(CatalogInfo.uuid))
+                if uuid is None:
+                    uuid = str(uuids.uuid4())
+                    session.add(CatalogInfo(uuid=uuid, created_with=__version__, created_at=now()))
+            write_manifest(directory, Manifest(uuid=uuid, catalog=catalog))
+            engine.dispose()
+    return open_database(directory)
+
+
+class Database:
+    """Structures and labels of one directory. Reading is safe from many threads and processes; one process writes.
+
+    Arrays come back as numpy arrays in eV, Å, eV/Å, eV/Å³ (stress positive under tension).
+    """
+
+    def __init__(self, path: Path, *, engine: Engine, uuid: str) -> None:
+        self.path = path
+        self.engine = engine
+        self.uuid = uuid
+        self._lock = WriterLock(path / "lock")
+        self._pool = ShardPool(path, uuid=uuid, locate=self._locate)
+        self._places: tuple[list[int], list[int], list[int]] = ([], [], [])
+        self._places_guard = threading.Lock()
+
+    def session(self) -> Session:
+        """A session for reading."""
+        return Session(self.engine)
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """The writer's lock and one transaction, committed at the end.
+
+        Raises LockedError when another process is writing.
+        """
+        with self._lock, Session(self.engine) as session, session.begin():
+            if self.engine.dialect.name == "postgresql":
+                key = uuids.UUID(self.uuid).int % 2**63
+                if not session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": key}):
+                    raise LockedError(
+                        f"{self.path}: another process is writing to this catalog; wait for it or stop it"
+                    )
+            yield session
+
+    # Methods and sources
+
+    def method_id(self, method: Method) -> int:
+        """The id of a method, made where it is new."""
+        with self.write() as session:
+            return method_id(session, method)
+
+    def methods(self) -> dict[int, Method]:
+        """Every method by id."""
+        with self.session() as session:
+            return {row.id: method_of(row) for row in session.scalars(select(MethodRow).order_by(MethodRow.id))}
+
+    def method(self, identity: int) -> Method:
+        """The method of an id."""
+        with self.session() as session:
+            row = session.get(MethodRow, identity)
+            if row is None:
+                raise NotFoundError(f"there is no method {identity}; known: {sorted(self.methods())}")
+            return method_of(row)
+
+    def open_source(
+        self,
+        name: str,
+        *,
+        reader: str,
+        uri: str,
+        sha256: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        licence: str | None = None,
+        citation: str | None = None,
+        version: str | None = None,
+    ) -> int:
+        """The id of a source, made where it is new; its state becomes ``ingesting``."""
+        facts = {"uri": uri, "sha256": sha256, "licence": licence, "citation": citation, "version": version}
+        with self.write() as session:
+            row = session.scalar(select(Source).where(Source.name == name))
+            if row is None:
+                row = Source(
+                    name=name, reader=reader, options=dict(options or {}), state="ingesting", created_at=now(), **facts
+                )
+                row.taken = row.duplicates = row.quarantined = 0
+                session.add(row)
+            row.state = "ingesting"
+            session.flush()
+            return row.id
+
+    def close_source(self, source_id: int, *, state: str) -> None:
+        """Say how an ingest ended: ``complete`` or ``stopped``."""
+        with self.write() as session:
+            session.execute(update(Source).where(Source.id == source_id).values(state=state))
+
+    # Writing: shard bytes are on disk before the one transaction that names them
+
+    def append(
+        self,
+        records: Sequence[NewStructure],
+        *,
+        source_id: int,
+        method_id: int | None = None,
+        symmetry: SymmetryTool | None = None,
+        rejected: Sequence[RejectedRecord] = (),
+        duplicates: int = 0,
+    ) -> list[int]:
+        """Store structures with their source's labels, in one shard and one transaction; their ids.
+
+        symmetry says what searched for space groups; duplicates and rejected are added to the source's counts. A
+        crash before the commit leaves at most a file that `verify` names and `gc` removes.
+        """
+        with self._lock:
+            first = self._next_structure_id()
+            sealed = self._seal(
+                [(first + place, r.structure, r.label) for place, r in enumerate(records)], "structures"
+            )
+            with self.write() as session:
+                if sealed is not None:
+                    setting = symmetry_id(session, symmetry) if symmetry else None
+                    add_structures(
+                        session,
+                        records,
+                        first_id=first,
+                        shard=add_shard(session, sealed),
+                        source=source_id,
+                        method=method_id,
+                        symmetry=setting,
+                    )
+                count_source(session, source_id, taken=len(records), duplicates=duplicates, rejected=rejected)
+        return list(range(first, first + len(records)))
+
+    def append_labels(self, records: Sequence[NewLabel], *, method_id: int) -> None:
+        """Store labels of one method, in one shard and one transaction; failures are rows without bytes.
+
+        A failure that is there already for the same structure and part is replaced: it was retried.
+        """
+        done = [record for record in records if record.label is not None]
+        if len({record.structure_id for record in done}) != len(done):
+            raise CatalogError("append_labels takes one part per structure at a time; append the parts one by one")
+        with self._lock:
+            ordered = sorted(done, key=lambda record: record.structure_id)
+            sealed = self._seal([(record.structure_id, None, record.label) for record in ordered], "labels")
+            with self.write() as session:
+                shard = None if sealed is None else add_shard(session, sealed)
+                values = [_label_row(record, method=method_id, shard=shard) for record in records]
+                for row in values:
+                    session.query(LabelRow).filter_by(
+                        structure_id=row["structure_id"], method_id=method_id, part=row["part"], status="failed"
+                    ).delete()
+                if values:
+                    session.execute(insert(LabelRow.__table__), values)  # type: ignore[arg-type]  # declared wider
+
+    def _next_structure_id(self) -> int:
+        with self.session() as session:
+            return (session.scalar(select(func.max(StructureRow.id))) or 0) + 1
+
+    def _seal(self, records: Sequence[tuple[int, Structure | None, Label | None]], kind: str) -> Any:
+        """A sealed shard of the records, None when there are none."""
+        if not records:
+            return None
+        encoder = Encoder()
+        encoded = [
+            (key, encoder.encode(key, structure, label))
+            for key, structure, label in ((structure_key(identity), s, label) for identity, s, label in records)
+        ]
+        return write_shard(self.path, encoded, kind=kind, uuid=self.uuid)
+
+    # Reading
+
+    def structure(self, identity: int) -> Structure:
+        """The structure of an id."""
+        return self.structures([identity])[0]
+
+    def structures(self, ids: Sequence[int] | np.ndarray) -> list[Structure]:
+        """The structures of ids, in their order."""
+        return [structure for structure, _ in self.read(ids)]
+
+    def labels(self, identity: int) -> list[Label]:
+        """Every label of a structure, one a method; the parts of a method are joined."""
+        with self.session() as session:
+            find_entry(session, identity)
+            parts = methods_of(session, identity)
+        known = self.methods()
+        return [
+            replace(self._label(identity, shards), method=known[method], method_id=method)
+            for method, shards in parts.items()
+        ]
+
+    def read(
+        self, ids: Sequence[int] | np.ndarray, *, method_id: int | None = None
+    ) -> Iterator[tuple[Structure, Label | None]]:
+        """Structures of ids in their order, each with its label by a method, or None where that method gave none.
+
+        Without a method the label is the one that came with the structure's source.
+        """
+        wanted = [int(identity) for identity in ids]
+        if method_id is None:
+            for identity in wanted:
+                record = self._record(identity)
+                yield record.structure, record.label  # type: ignore[misc]  # a structures shard holds a structure
+            return
+        for start in range(0, len(wanted), READ_CHUNK):
+            chunk = wanted[start : start + READ_CHUNK]
+            with self.session() as session:
+                parts = label_parts(session, chunk, method=method_id)
+            for identity in chunk:
+                label = self._label(identity, parts[identity]) if identity in parts else None
+                yield self._record(identity).structure, label  # type: ignore[misc]  # as above
+
+    def entry(self, identity: int) -> Entry:
+        """What the catalog says of a structure."""
+        with self.session() as session:
+            return find_entry(session, identity)
+
+    def query(self, filter: str) -> Selection:
+        """The structures that a filter selects, by ascending id; see docs/queries.md for the language."""
+        from mlipdb.query import select_structure_ids  # TEMP
+
+        with self.session() as session:
+            names = dict(session.execute(select(Subset.name, Subset.id)).tuples().all())
+            statement = select_structure_ids(filter, subsets=names)
+            ids = np.fromiter(session.scalars(statement), dtype=np.int64)
+        return Selection(self, filter, ids)
+
+    def _record(self, identity: int) -> Record:
+        return self._pool.record(self._shard_of(identity), identity)
+
+    def _label(self, identity: int, shards: Sequence[int]) -> Label:
+        """The parts of one method's label joined: quantities of the first, Hessian rows of all."""
+        found = [self._pool.record(shard, identity).label for shard in shards]
+        parts = [label for label in found if label is not None]
+        with_rows = [label for label in parts if label.hessian_rows is not None]
+        if len(with_rows) < 2 and parts[0] in (with_rows or parts):
+            return parts[0]
+        return replace(
+            parts[0],
+            hessian_rows=np.concatenate([label.hessian_rows for label in with_rows]),  # type: ignore[misc]  # chosen above
+            hessian_row_numbers=np.concatenate([label.hessian_row_numbers for label in with_rows]),  # type: ignore[misc]
+        )
+
+    def _shard_of(self, identity: int) -> int:
+        """The shard of a structure: ids of one shard are consecutive, so the places fit in memory."""
+        firsts, lasts, shards = self._places
+        place = bisect_right(firsts, identity) - 1
+        if place < 0 or identity > lasts[place]:
+            firsts, lasts, shards = self._load_places()
+            place = bisect_right(firsts, identity) - 1
+            if place < 0 or identity > lasts[place]:
+                raise NotFoundError(f"there is no structure {identity}; `mlipdb query all --limit 5` lists some")
+        return shards[place]
+
+    def _load_places(self) -> tuple[list[int], list[int], list[int]]:
+        columns = (ShardRow.first_structure_id, ShardRow.last_structure_id, ShardRow.id)
+        statement = select(*columns).where(ShardRow.kind == "structures").order_by(ShardRow.first_structure_id)
+        with self._places_guard, self.session() as session:
+            found = session.execute(statement).tuples().all()
+            self._places = ([row[0] for row in found], [row[1] for row in found], [row[2] for row in found])
+            return self._places
+
+    def _locate(self, shard_id: int) -> tuple[str, int]:
+        with self.session() as session:
+            row = session.get_one(ShardRow, shard_id)
+            return row.path, row.bytes
+
+    # Care
+
+    def verify(self, *, deep: bool = False) -> Report:
+        """Compare every shard with the catalog; with deep, decode every record. Names orphans, removes nothing."""
+        with self.session() as session:
+            expected = expected_shards(session)
+        return verify_shards(self.path, expected, uuid=self.uuid, deep=deep)
+
+    def gc(self) -> Report:
+        """Remove the files in shards/ that no row names: what a crash left behind."""
+        with self._lock:
+            with self.session() as session:
+                expected = expected_shards(session)
+            removed = remove_orphans(self.path, expected)
+        return Report(shards=len(expected), records=sum(s.records for s in expected), removed=tuple(removed))
+
+
+def _label_row(record: NewLabel, *, method: int, shard: int | None) -> dict[str, Any]:
+    if record.label is None or shard is None:
+        reason = record.reason or "no reason given"
+        return failed_values(structure_id=record.structure_id, method=method, part=record.part, reason=reason)
+    return label_values(record.label, structure_id=record.structure_id, method=method, shard=shard, part=record.part)

@@ -1,0 +1,95 @@
+"""What goes into a database and what it says of itself: plain frozen data."""
+
+from dataclasses import dataclass
+
+from mlipdb.labels import Label
+from mlipdb.structures import Structure
+
+
+@dataclass(frozen=True)
+class SpaceGroup:
+    """International number (1 to 230) and short Hermann-Mauguin symbol, such as ``Fm-3m``."""
+
+    number: int
+    symbol: str
+
+
+@dataclass(frozen=True)
+class SymmetryTool:
+    """What found a space group: the tool, its version and its tolerance in Å."""
+
+    tool: str
+    version: str
+    symprec: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NewStructure:
+    """A structure to append, with the label that its source gives it."""
+
+    structure: Structure
+    label: Label | None
+    external_id: str
+    material: str
+    space_group: SpaceGroup | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectedRecord:
+    """A record that could not be taken: its key, its place in the file, the reason."""
+
+    key: str
+    location: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NewLabel:
+    """A label to append to a stored structure; label None with a reason is a failure to remember.
+
+    part 0 has energies and forces; higher parts hold further Hessian rows.
+    """
+
+    structure_id: int
+    part: int
+    label: Label | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What the catalog says of a structure. volume in Å³; shard is the file that holds its arrays."""
+
+    id: int
+    external_id: str
+    source: str
+    material: str
+    chemical_formula_reduced: str
+    chemical_system: str
+    nsites: int
+    nelements: int
+    space_group_it_number: int | None
+    space_group_symbol: str | None
+    symmetry: SymmetryTool | None
+    volume: float | None
+    pbc: tuple[bool, bool, bool]
+    charge: float | None
+    spin_multiplicity: int | None
+    content_hash: str
+    shard: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What verify or gc found: problems are faults, orphans files that no row names, removed what was deleted."""
+
+    shards: int
+    records: int
+    problems: tuple[str, ...] = ()
+    orphans: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """True when nothing is wrong; an orphan is a leftover, not a fault."""
+        return not self.problems
