@@ -1,0 +1,233 @@
+"""Cut the records out of a JSON file of the shape {group: {key: record}} without parsing or holding the whole of it."""
+
+import bisect
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from mlipdb.errors import IngestError
+from mlipdb.ingest.stream import ByteStream
+
+CHUNK = 4 << 20
+# A record that braces alone do not close within this many bytes has a lone brace in a string: scan it exactly.
+SUSPICIOUS = 64 << 20
+
+_SPACE = re.compile(rb"[ \t\r\n]*")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
+_SCALAR = re.compile(rb"[^ \t\r\n,}\]]+")
+
+
+@dataclass(frozen=True, slots=True)
+class JsonRecord:
+    """One record: the keys above it, its first byte in the plain stream, and its value."""
+
+    group: str
+    key: str
+    offset: int
+    value: Any
+
+
+def json_records(stream: ByteStream) -> Iterator[JsonRecord]:
+    """Yield every record of a {group: {key: record}} file in file order.
+
+    Memory holds a few megabytes and the current record, however long the file or its lines are. A group that is not an
+    object is yielded as one record with an empty key. Raises IngestError with the byte where the file stops being JSON
+    of that shape, after every record before it.
+    """
+    window = _Window(stream)
+    window.expect(b"{", "the opening brace of the file")
+    while window.next_member():
+        group = window.key()
+        if window.peek() != b"{":
+            offset, value = window.value(group)
+            yield JsonRecord(group, "", offset, value)
+            continue
+        window.expect(b"{", f"the records of {group!r}")
+        while window.next_member():
+            key = window.key()
+            offset, value = window.value(key)
+            yield JsonRecord(group, key, offset, value)
+    window.expect_end()
+
+
+class _Window:
+    """The part of the stream that is in memory, with a cursor that walks over JSON tokens."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+        self._data = b""
+        self._base = 0  # plain byte at which _data starts
+        self._at = 0  # cursor in _data
+        self._ended = False
+        self._first = True  # whether the cursor is just behind an opening brace
+        self._last_key = ""
+        self._braces = _Braces(b"")
+
+    @property
+    def path(self) -> Path:
+        return self._stream.path
+
+    def next_member(self) -> bool:
+        """Move to the next key of the object that the cursor is in; False (and behind the brace) at its end."""
+        mark = self.peek()
+        first, self._first = self._first, False
+        if mark == b"}":
+            self._at += 1
+            return False
+        if not first:
+            if mark != b",":
+                raise self._error("expected ',' or '}'")
+            self._at += 1
+        return True
+
+    def key(self) -> str:
+        """The key under the cursor and its colon."""
+        if self.peek() != b'"':
+            raise self._error("expected a key in double quotes")
+        while (match := _STRING.match(self._data, self._at)) is None:
+            if not self._more():
+                raise self._error("the file ends inside a key")
+        self._last_key = str(self._parse(self._at, match.end()))
+        self._at = match.end()
+        self.expect(b":", f"a colon after {self._last_key!r}")
+        return self._last_key
+
+    def value(self, key: str) -> tuple[int, Any]:
+        """First byte and content of the value under the cursor, which moves behind it."""
+        mark = self.peek()
+        end = self._object_end() if mark == b"{" else None
+        if end is not None:
+            try:
+                value = orjson.loads(memoryview(self._data)[self._at : end])
+            except orjson.JSONDecodeError:
+                end = None  # NaN, which JSON lacks, or braces in a string
+        if end is None:
+            end = self._exact_end(mark)
+            value = self._parse(self._at, end)
+        offset, self._at = self._base + self._at, end
+        return offset, value
+
+    def expect(self, mark: bytes, what: str) -> None:
+        """Step over one character or raise IngestError."""
+        if self.peek() != mark:
+            raise self._error(f"expected {mark.decode()!r}, {what}")
+        self._at += 1
+        self._first = mark == b"{"
+
+    def expect_end(self) -> None:
+        """Nothing but white space may follow."""
+        if self.peek() != b"":
+            raise self._error("expected the end of the file")
+
+    def peek(self) -> bytes:
+        """The next character that is not white space; empty at the end of the file."""
+        while True:
+            self._at = _SPACE.match(self._data, self._at).end()  # type: ignore[union-attr]  # matches always
+            if self._at < len(self._data):
+                return self._data[self._at : self._at + 1]
+            if not self._more():
+                return b""
+
+    def _object_end(self) -> int | None:
+        """End of the object under the cursor by braces alone; None when they do not close it."""
+        while (end := self._braces.end_of(self._at)) is None:
+            if len(self._data) - self._at > SUSPICIOUS or not self._more():
+                return None
+        return end
+
+    def _exact_end(self, mark: bytes) -> int:
+        """End of the value under the cursor, minding strings."""
+        pattern = {b"{": _TOKEN, b"[": _TOKEN, b'"': _STRING}.get(mark, _SCALAR)
+        while True:
+            end = self._scan(self._at) if pattern is _TOKEN else None
+            if pattern is not _TOKEN and (match := pattern.match(self._data, self._at)):
+                end = match.end() if pattern is _STRING or match.end() < len(self._data) or self._ended else None
+            if end is not None:
+                return end
+            if not self._more():
+                raise self._error("the file ends inside a record", at=len(self._data))
+
+    def _scan(self, start: int) -> int | None:
+        depth = 0
+        for match in _TOKEN.finditer(self._data, start):
+            mark = match[0]
+            if mark in b"{[":
+                depth += 1
+            elif mark in b"}]":
+                depth -= 1
+                if depth == 0:
+                    return match.end()
+        return None
+
+    def _parse(self, start: int, end: int) -> Any:
+        """A slice as JSON; NaN and Infinity are let through for the reader to judge."""
+        text = self._data[start:end]
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            # pos counts characters; a record is ASCII but for rare names, so bytes are counted where it is not.
+            place = len(text.decode(errors="replace")[: error.pos].encode())
+            raise self._error(f"not valid JSON ({error.msg})", at=start + place) from error
+        except UnicodeDecodeError as error:
+            raise self._error("not valid UTF-8", at=start + error.start) from error
+
+    def _more(self) -> bool:
+        """Bring in more of the file, dropping what lies behind the cursor; False at its end."""
+        if self._ended:
+            return False
+        chunk = self._stream.read(max(CHUNK, len(self._data) - self._at))
+        if not chunk:
+            self._ended = True
+            return False
+        self._data = self._data[self._at :] + chunk
+        self._base += self._at
+        self._at = 0
+        self._braces = _Braces(self._data)
+        return True
+
+    def _error(self, problem: str, *, at: int | None = None) -> IngestError:
+        place = self._at if at is None else at
+        found = self._data[place : place + 20]
+        shown = f"found {found!r}" if found else "found the end of the file"
+        after = f" (last key: {self._last_key!r})" if self._last_key else ""
+        return IngestError(
+            f"{self.path}: byte {self._base + place}: {problem}, {shown}{after}. The file is cut or damaged; records "
+            "before this byte are kept: fetch the file again and repeat the command, which skips what it has"
+        )
+
+
+class _Braces:
+    """Where each object of a buffer ends, found for the whole buffer at once.
+
+    Braces inside strings are counted too, so an end may be wrong; a slice that parses is nevertheless right, because
+    a slice from a true start that ends too early or too late is not valid JSON.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        codes = np.frombuffer(data, np.uint8)
+        places = np.flatnonzero(codes >= ord("{"))  # braces, a few rare characters and UTF-8 beyond ASCII
+        found = codes[places]
+        brace = (found == ord("{")) | (found == ord("}"))
+        self._places = places[brace]
+        self._depths = np.cumsum(np.where(found[brace] == ord("{"), 1, -1))
+        self._closings: dict[int, list[int]] = {}
+
+    def end_of(self, start: int) -> int | None:
+        """Place behind the brace that closes the one at start, or None when it is not in the buffer."""
+        index = int(np.searchsorted(self._places, start))
+        if index == len(self._places):
+            return None
+        level = int(self._depths[index]) - 1
+        if level not in self._closings:
+            closing = np.flatnonzero(self._depths == level)
+            self._closings[level] = self._places[closing].tolist()
+        ends = self._closings[level]
+        found = bisect.bisect_right(ends, start)
+        return ends[found] + 1 if found < len(ends) else None

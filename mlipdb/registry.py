@@ -1,0 +1,69 @@
+"""Plug-ins by entry point: names are listed without importing anything, a plug-in is loaded on use."""
+
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from mlipdb.errors import ConfigError, MissingExtraError, did_you_mean
+
+
+def names(group: str) -> tuple[str, ...]:
+    """Names of the plug-ins of a group such as ``mlipdb.readers``, in alphabetical order; nothing is imported."""
+    return tuple(sorted({entry.name for entry in entry_points(group=group)}))
+
+
+def check(group: str, name: str, *, also: Iterable[str] = ()) -> None:
+    """Raise ConfigError unless the group has the name; also are names that the caller knows besides."""
+    known = sorted({*names(group), *also})
+    if name not in known:
+        raise ConfigError(
+            f"{_noun(group)} {name!r} is unknown.{did_you_mean(name, known)} Known: {', '.join(known) or 'none'}. "
+            "A plug-in shows up once its package is installed; after adding one to a source checkout, run `pip install -e .`"
+        )
+
+
+def load(group: str, name: str) -> Any:
+    """The object that a plug-in's entry point names.
+
+    Raises ConfigError for an unknown name or an entry point that leads nowhere, MissingExtraError where the plug-in
+    imports a package that is not installed.
+    """
+    check(group, name)
+    entry = next(entry for entry in entry_points(group=group) if entry.name == name)
+    try:
+        return entry.load()
+    except ModuleNotFoundError as error:
+        if error.name is not None and not _part_of(entry, error.name):
+            raise MissingExtraError(
+                f"{_noun(group)} {name!r} needs the package {error.name!r}, which is not installed.{_extras(entry)}"
+            ) from error
+        raise _stale(group, entry) from error
+    except AttributeError as error:
+        if error.name is not None and error.name not in entry.attr.split("."):
+            raise
+        raise _stale(group, entry) from error
+
+
+def _part_of(entry: EntryPoint, module: str) -> bool:
+    return entry.module == module or entry.module.startswith(f"{module}.")
+
+
+def _stale(group: str, entry: EntryPoint) -> ConfigError:
+    return ConfigError(
+        f"{_noun(group)} {entry.name!r} is registered as {entry.value!r}, which does not exist: the installed metadata "
+        "are stale; run `pip install -e .` in a source checkout, or install the package again"
+    )
+
+
+def _extras(entry: EntryPoint) -> str:
+    extras = (entry.dist.metadata.get_all("Provides-Extra") or []) if entry.dist else []
+    fitting = [extra for extra in extras if entry.name.startswith(extra)]
+    if entry.dist is None or not fitting:
+        return " Install it and repeat the command"
+    return f" Run `pip install '{entry.dist.name}[{fitting[0]}]'`"
+
+
+def _noun(group: str) -> str:
+    """``mlipdb.readers`` holds readers, so each is a reader."""
+    plural = group.rpartition(".")[2]
+    return "loss" if plural == "losses" else plural.removesuffix("s")
