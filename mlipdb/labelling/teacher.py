@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, Self
 
 import numpy as np
 from jaxtyping import Int32
 
+from mlipdb.errors import LabelError
 from mlipdb.labels import Label, Method
-from mlipdb.structures import Structure
+from mlipdb.structures import SYMBOLS, Structure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,12 @@ class TeacherInfo:
             e0_convention="e0 included" if self.e0_included else "e0 excluded",
         )
 
+    def check_elements(self, structure: Structure) -> None:
+        """Raise LabelError when the structure has an element that this teacher does not cover."""
+        foreign = [SYMBOLS[number] for number in structure.composition if number not in self.atomic_numbers]
+        if foreign:
+            raise LabelError(f"{self.name} does not cover {', '.join(foreign)}")
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LabelRequest:
@@ -59,6 +67,22 @@ class Teacher(Protocol):
 
     info: TeacherInfo
 
+    def edges(self, structure: Structure) -> int:
+        """How many edges its graph of the structure has: the measure of work by which the runner sizes batches."""
+        ...
+
     def label(self, structures: Sequence[Structure], request: LabelRequest) -> list[Label]:
-        """One label per structure, in order; Hessian rows are +d²E/dx_r dx in eV/Å²."""
+        """One label per structure, in order; Hessian rows are +d²E/dx_r dx in eV/Å².
+
+        Raises LabelError when it cannot label one of them, and MemoryError when the batch does not fit.
+        """
+        ...
+
+
+class LoadableTeacher(Teacher, Protocol):
+    """A teacher class as an entry point of the group mlipdb.teachers names it: one entry point a checkpoint name."""
+
+    @classmethod
+    def load(cls, name: str, *, weights: Path | None, cache: Path | None, offline: bool) -> Self:
+        """The teacher of that name, from a file where one is given, else from the package or fetched into cache."""
         ...
