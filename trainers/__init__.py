@@ -1,1 +1,1 @@
-"""trainers."""
+"""Training: models, losses, batching, the loop, checkpoints and the calculator."""

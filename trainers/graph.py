@@ -1,30 +1,35 @@
 """A padded batch of structures as one graph: what every model reads."""
 
+from typing import Any
+
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, Int
+
+Leaf = Any  # a numpy array while the batch is made on the host, a JAX array on the device
 
 
 class AtomicGraph(eqx.Module):
     """Structures of a batch joined into one graph, padded to a fixed shape.
 
-    Edge e goes from senders[e] to receivers[e]; its vector is positions[sender] - positions[receiver] + shifts[e] @ cell,
-    in Å. Edges are sorted by receiver. Padding: the last atom, the last graph (and any beyond those in use) are
-    padding; padding atoms have atomic number 0 and belong to the last graph, padding edges join the last atom to
-    itself with shift 0. periodic is True where a graph repeats in three directions, that is, where stress exists.
+    Edge e goes from senders[e] to receivers[e]; its vector is positions[sender] - positions[receiver]
+    + shifts[e] @ cell, in Å. Edges are sorted by receiver. Padding: the last atom, the last graph (and any beyond
+    those in use) are padding; padding atoms have atomic number 0 and belong to the last graph, padding edges join the
+    last atom to itself with shift 0. periodic is True where a graph repeats in three directions, that is, where
+    stress exists.
     """
 
-    atomic_numbers: Int[Array, " atoms"]
-    positions: Float[Array, "atoms 3"]
-    cell: Float[Array, "graphs 3 3"]
-    senders: Int[Array, " edges"]
-    receivers: Int[Array, " edges"]
-    shifts: Float[Array, "edges 3"]
-    atom_graph: Int[Array, " atoms"]
-    atom_mask: Bool[Array, " atoms"]
-    edge_mask: Bool[Array, " edges"]
-    graph_mask: Bool[Array, " graphs"]
-    periodic: Bool[Array, " graphs"]
-    atom_count: Int[Array, " graphs"]
+    atomic_numbers: Int[Leaf, " atoms"]
+    positions: Float[Leaf, "atoms 3"]
+    cell: Float[Leaf, "graphs 3 3"]
+    senders: Int[Leaf, " edges"]
+    receivers: Int[Leaf, " edges"]
+    shifts: Float[Leaf, "edges 3"]
+    atom_graph: Int[Leaf, " atoms"]
+    atom_mask: Bool[Leaf, " atoms"]
+    edge_mask: Bool[Leaf, " edges"]
+    graph_mask: Bool[Leaf, " graphs"]
+    periodic: Bool[Leaf, " graphs"]
+    atom_count: Int[Leaf, " graphs"]
 
 
 class Prediction(eqx.Module):
@@ -48,17 +53,17 @@ class Targets(eqx.Module):
     the k-th of graph g; hessian_rows[k] holds those rows side by side, zero on atoms of graphs without a k-th row.
     """
 
-    energy: Float[Array, " graphs"]
-    has_energy: Bool[Array, " graphs"]
-    forces: Float[Array, "atoms 3"]
-    has_forces: Bool[Array, " graphs"]
-    stress: Float[Array, "graphs 3 3"]
-    has_stress: Bool[Array, " graphs"]
-    atomic_energies: Float[Array, " atoms"]
-    has_atomic_energies: Bool[Array, " graphs"]
-    hessian_dofs: Int[Array, "rows graphs"]
-    hessian_rows: Float[Array, "rows atoms 3"]
-    has_hessian_row: Bool[Array, "rows graphs"]
+    energy: Float[Leaf, " graphs"]
+    has_energy: Bool[Leaf, " graphs"]
+    forces: Float[Leaf, "atoms 3"]
+    has_forces: Bool[Leaf, " graphs"]
+    stress: Float[Leaf, "graphs 3 3"]
+    has_stress: Bool[Leaf, " graphs"]
+    atomic_energies: Float[Leaf, " atoms"]
+    has_atomic_energies: Bool[Leaf, " graphs"]
+    hessian_dofs: Int[Leaf, "rows graphs"]
+    hessian_rows: Float[Leaf, "rows atoms 3"]
+    has_hessian_row: Bool[Leaf, "rows graphs"]
 
 
 class Batch(eqx.Module):

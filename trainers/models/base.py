@@ -1,23 +1,77 @@
 """What a model is: atomic interaction energies from a graph and its edge vectors."""
 
 import abc
+from collections.abc import Iterable
+from typing import Any, Self
 
 import equinox as eqx
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Float64
+
+from mlipdb.errors import MlipdbError
+from mlipdb.structures import SYMBOLS, Structure
 from mlipdb.trainers.graph import AtomicGraph
+
+
+class ElementError(MlipdbError):
+    """A structure has an element that the model does not know."""
 
 
 class AbstractForceField(eqx.Module):
     """A conservative model. It gives atomic energies; forces, stress and Hessian rows are derived in derive.py.
 
-    e0 is the energy of each isolated atom in eV, in the order of atomic_numbers (ascending); the model's output does
-    not contain it. cutoff is in Å. The graph's edges must be all pairs within the cutoff, images included.
+    The model's output does not contain e0. The graph's edges must be all pairs within the cutoff, images included.
+    Every array leaf is trained: what is fixed belongs into static fields, where no optimiser, decay or average can
+    reach it.
     """
 
-    cutoff: eqx.AbstractVar[float]
-    atomic_numbers: eqx.AbstractVar[tuple[int, ...]]
-    e0: eqx.AbstractVar[Float[Array, " species"]]
+    @property
+    @abc.abstractmethod
+    def cutoff(self) -> float:
+        """Longest edge in Å."""
+
+    @property
+    @abc.abstractmethod
+    def atomic_numbers(self) -> tuple[int, ...]:
+        """Elements that the model knows, ascending."""
+
+    @property
+    @abc.abstractmethod
+    def e0(self) -> Float64[np.ndarray, " species"]:
+        """Energy of each isolated atom in eV, float64, in the order of atomic_numbers."""
 
     @abc.abstractmethod
     def __call__(self, graph: AtomicGraph, edge_vectors: Float[Array, "edges 3"]) -> Float[Array, " atoms"]:
         """Interaction energy of each atom in eV, 0 on padding atoms; differentiable twice in the edge vectors."""
+
+    @abc.abstractmethod
+    def to_config(self) -> dict[str, Any]:
+        """Everything but the arrays as JSON values; from_config makes the same model from it but for the arrays."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """A model of that configuration whose arrays are yet to be filled. Raises ConfigError for a bad setting."""
+
+
+def require_elements(model: AbstractForceField, structures: Iterable[Structure]) -> None:
+    """Raise ElementError that names the first structure with an element the model does not know, and the elements."""
+    known = set(model.atomic_numbers)
+    for index, structure in enumerate(structures):
+        unknown = sorted(structure.composition.keys() - known)
+        if unknown:
+            name = f"structure {structure.id}" if structure.id is not None else f"structure number {index} of the batch"
+            raise ElementError(
+                f"{name} has {', '.join(SYMBOLS[number] for number in unknown)}, which the model does not know; "
+                f"it covers {len(known)} elements: {' '.join(SYMBOLS[number] for number in sorted(known))}"
+            )
+
+
+def reference_energies(model: AbstractForceField, structure: Structure) -> Float64[np.ndarray, " atoms"]:
+    """E0 of each atom in eV and float64: what to add to the model's atomic energies for totals.
+
+    It stays on the host, since totals of -1e5 eV in float32 have steps of several meV.
+    """
+    require_elements(model, [structure])
+    energies: np.ndarray = model.e0[np.searchsorted(model.atomic_numbers, structure.atomic_numbers)]
+    return energies

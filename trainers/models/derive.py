@@ -1,0 +1,118 @@
+"""Forces, stress and Hessian rows of any model, as derivatives of its energy by the edge vectors."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mlipdb.trainers.graph import AtomicGraph, Prediction
+from mlipdb.trainers.models.base import AbstractForceField
+
+HIGHEST = jax.lax.Precision.HIGHEST
+EdgeVectors = Float[Array, "edges 3"]
+
+
+def edge_vectors(graph: AtomicGraph) -> EdgeVectors:
+    """Vector from receiver to sender of each edge in Å; zero on padding edges."""
+    cell = graph.cell[graph.atom_graph[graph.receivers]]
+    images = jnp.einsum("ei,eij->ej", graph.shifts, cell, precision=HIGHEST)
+    vectors: EdgeVectors = graph.positions[graph.senders] - graph.positions[graph.receivers] + images
+    return vectors
+
+
+def predict(model: AbstractForceField, graph: AtomicGraph) -> Prediction:
+    """Energies, forces and stress of a batch from one evaluation and one gradient.
+
+    The stress is the derivative of the energy by symmetric strain over the volume, positive under tension.
+    """
+    vectors = edge_vectors(graph)
+    gradient, atomic_energies = _edge_gradient(model, graph)(vectors)
+    return _prediction(graph, vectors, atomic_energies=atomic_energies, gradient=gradient)
+
+
+def hessian_rows(
+    model: AbstractForceField, graph: AtomicGraph, dofs: Int[Array, "rows graphs"], *, rows_at_once: int = 1
+) -> Float[Array, "rows atoms 3"]:
+    """Row +d²E/dx_r dx of the Hessian in eV/Å² for each degree of freedom r asked for; zero where none is.
+
+    dofs[k, g] is 3·atom + axis of the k-th row of graph g, counted over the atoms of the whole batch; a negative
+    number asks for nothing. Rows of different graphs do not meet, so the k-th rows of all graphs cost one
+    Hessian-vector product. Memory grows with rows_at_once, not with the number of rows.
+    """
+    return predict_with_rows(model, graph, dofs, rows_at_once=rows_at_once)[1]
+
+
+def predict_with_rows(
+    model: AbstractForceField, graph: AtomicGraph, dofs: Int[Array, "rows graphs"], *, rows_at_once: int = 1
+) -> tuple[Prediction, Float[Array, "rows atoms 3"]]:
+    """Both predict and hessian_rows; the energy is evaluated once for all of it."""
+    vectors = edge_vectors(graph)
+    gradient, along, atomic_energies = jax.linearize(_edge_gradient(model, graph), vectors, has_aux=True)
+
+    def row(numbers: Int[Array, " graphs"]) -> Float[Array, "atoms 3"]:
+        moved = _one_hot(graph, numbers)
+        change = along(moved[graph.senders] - moved[graph.receivers])
+        return _onto_atoms(graph, change)
+
+    rows = jax.lax.map(row, jnp.asarray(dofs), batch_size=min(rows_at_once, max(len(dofs), 1)))
+    return _prediction(graph, vectors, atomic_energies=atomic_energies, gradient=gradient), rows
+
+
+def _edge_gradient(
+    model: AbstractForceField, graph: AtomicGraph
+) -> Callable[[EdgeVectors], tuple[EdgeVectors, Float[Array, " atoms"]]]:
+    """The function from edge vectors to dE/d(edge vector) in eV/Å, with the atomic energies beside it."""
+
+    def total(vectors: EdgeVectors) -> tuple[Float[Array, ""], Float[Array, " atoms"]]:
+        atomic_energies = jnp.where(graph.atom_mask, model(graph, vectors), 0.0)
+        return atomic_energies.sum(), atomic_energies
+
+    return jax.grad(total, has_aux=True)
+
+
+def _prediction(
+    graph: AtomicGraph,
+    vectors: EdgeVectors,
+    *,
+    atomic_energies: Float[Array, " atoms"],
+    gradient: EdgeVectors,
+) -> Prediction:
+    return Prediction(
+        energy=_sum_by_graph(atomic_energies, graph),
+        atomic_energies=atomic_energies,
+        forces=-_onto_atoms(graph, gradient),
+        stress=_stress(graph, vectors, gradient),
+    )
+
+
+def _onto_atoms(graph: AtomicGraph, gradient: EdgeVectors) -> Float[Array, "atoms 3"]:
+    """The derivative by positions from that by edge vectors: plus where an atom sends, minus where it receives."""
+    gradient = jnp.where(graph.edge_mask[:, None], gradient, 0.0)
+    count = len(graph.atom_mask)
+    sent = jax.ops.segment_sum(gradient, graph.senders, count)
+    received = jax.ops.segment_sum(gradient, graph.receivers, count, indices_are_sorted=True)
+    return sent - received
+
+
+def _stress(graph: AtomicGraph, vectors: EdgeVectors, gradient: EdgeVectors) -> Float[Array, "graphs 3 3"]:
+    """Σ r ⊗ dE/dr, made symmetric, over the volume; zero where a graph has no volume."""
+    edges = jnp.where(graph.edge_mask[:, None, None], vectors[:, :, None] * gradient[:, None, :], 0.0)
+    graph_of_edge = graph.atom_graph[graph.receivers]
+    virial = jax.ops.segment_sum(edges, graph_of_edge, len(graph.graph_mask), indices_are_sorted=True)
+    shown = graph.periodic & graph.graph_mask
+    first, second, third = jnp.unstack(graph.cell, axis=1)
+    volume = jnp.where(shown, jnp.abs((first * jnp.cross(second, third)).sum(axis=1)), 1.0)
+    return jnp.where(shown[:, None, None], (virial + virial.mT) / (2.0 * volume[:, None, None]), 0.0)
+
+
+def _one_hot(graph: AtomicGraph, dofs: Int[Array, " graphs"]) -> Float[Array, "atoms 3"]:
+    """One at each degree of freedom asked for; padding graphs and negative numbers ask for nothing."""
+    count = 3 * len(graph.atom_mask)
+    wanted = jnp.where((dofs >= 0) & graph.graph_mask, dofs, count)
+    flat = jnp.zeros(count, dtype=graph.positions.dtype).at[wanted].set(1.0, mode="drop")
+    return flat.reshape(-1, 3)
+
+
+def _sum_by_graph(values: Float[Array, " atoms"], graph: AtomicGraph) -> Float[Array, " graphs"]:
+    return jax.ops.segment_sum(values, graph.atom_graph, len(graph.graph_mask), indices_are_sorted=True)

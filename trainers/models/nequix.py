@@ -1,0 +1,248 @@
+"""Nequix: equivariant message passing with separate radial weights per path, normalised layers and gates."""
+
+import dataclasses
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float64, Int, PRNGKeyArray
+
+from mlipdb.errors import ConfigError, did_you_mean
+from mlipdb.trainers.graph import AtomicGraph
+from mlipdb.trainers.models.base import AbstractForceField
+from mlipdb.trainers.models.convolution import EdgeFeatures, convolve
+from mlipdb.trainers.models.edges import bessel, lengths_and_directions, polynomial_cutoff, spherical_harmonics
+from mlipdb.trainers.models.features import Features, added, gate, linear, mix, normalise, ungated_channels
+from mlipdb.trainers.models.paths import channels_of, coupled_paths, parse_irreps, shared_degrees
+
+Matrix = Float[Array, "fan_in fan_out"]
+# √E[silu(x)²] for x ~ N(0, 1) is 0.59647; published weights were trained with this value, which their package
+# integrates numerically at run time, so that it differs in the fifth digit from one JAX version to the next.
+PUBLISHED_ACTIVATION_NORM = 0.596460
+
+
+@dataclass(frozen=True, kw_only=True)
+class NequixConfig:
+    """Everything of a Nequix but its arrays.
+
+    cutoff Å; e0 eV for each of atomic_numbers (ascending); atomic energies are the readout times scale plus shift, in
+    eV; avg_n_neighbors divides the sums over edges. e0, scale, shift and avg_n_neighbors come from statistics of the
+    training set and are never trained.
+    """
+
+    atomic_numbers: tuple[int, ...]
+    e0: tuple[float, ...]
+    hidden_irreps: str = "128x0e + 64x1o + 32x2e + 32x3o"
+    lmax: int = 3
+    n_layers: int = 4
+    cutoff: float = 6.0
+    radial_basis_size: int = 8
+    radial_mlp_size: int = 64
+    radial_mlp_layers: int = 2
+    radial_polynomial_p: float = 6.0
+    mlp_init_scale: float = 4.0
+    scale: float = 1.0
+    shift: float = 0.0
+    avg_n_neighbors: float = 1.0
+    activation_norm: float = PUBLISHED_ACTIVATION_NORM
+
+    def __post_init__(self) -> None:
+        numbers = list(self.atomic_numbers)
+        if not numbers or numbers != sorted(set(numbers)) or not 0 < numbers[0] <= numbers[-1] < 119:
+            raise ConfigError(f"atomic_numbers must ascend within 1 to 118, each once; got {numbers}")
+        if len(self.e0) != len(numbers):
+            raise ConfigError(f"e0 has {len(self.e0)} values for {len(numbers)} elements; give one each")
+        above_zero = (
+            "n_layers",
+            "radial_basis_size",
+            "radial_mlp_size",
+            "cutoff",
+            "avg_n_neighbors",
+            "activation_norm",
+        )
+        for name in above_zero:
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be above 0; got {getattr(self, name)}")
+        highest = len(parse_irreps(self.hidden_irreps)) - 1
+        if highest > self.lmax:
+            raise ConfigError(f"hidden_irreps {self.hidden_irreps!r} go to degree {highest}, above lmax {self.lmax}")
+
+    @property
+    def layer_channels(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Channels of each degree into and out of each layer; the last gives scalars only."""
+        hidden = parse_irreps(self.hidden_irreps)
+        ends = [(len(self.atomic_numbers),), *[hidden] * (self.n_layers - 1), hidden[:1]]
+        return list(itertools.pairwise(ends))
+
+
+class NequixLayer(eqx.Module):
+    """One convolution with its radial network, linear maps, norm and gate.
+
+    Matrices are stored (in, out): those of linear_in, skip and linear_out one for each degree that both of their sides
+    have, in ascending degree.
+    """
+
+    radial: tuple[Matrix, ...]
+    linear_in: tuple[Matrix, ...]
+    linear_out: tuple[Matrix, ...]
+    skip: tuple[Matrix, ...]
+    gains: tuple[Float[Array, " channels"], ...]
+    channels_in: tuple[int, ...] = eqx.field(static=True)
+    channels_out: tuple[int, ...] = eqx.field(static=True)
+    lmax: int = eqx.field(static=True)
+
+    def __call__(self, carried: Features, edges: EdgeFeatures, *, config: NequixConfig) -> Features:
+        """The features after one round of messages."""
+        paths = coupled_paths(self.channels_in, lmax=self.lmax, channels_out=self.channels_out)
+        aggregated = convolve(
+            linear(carried, self.linear_in, degrees=shared_degrees(self.channels_in, self.channels_in)),
+            edges,
+            _radial_network(edges.radial, self.radial),
+            paths=paths,
+        )
+        averaged = {degree: values / math.sqrt(config.avg_n_neighbors) for degree, values in aggregated.items()}
+        mixed = added(
+            linear(averaged, self.linear_out, degrees=shared_degrees(channels_of(paths), self.channels_out)),
+            linear(carried, self.skip, degrees=shared_degrees(self.channels_in, self.channels_out)),
+        )
+        return gate(normalise(mixed, self.gains), self.channels_out, activation_norm=config.activation_norm)
+
+
+class Nequix(AbstractForceField):
+    """The Nequix architecture at any size."""
+
+    layers: tuple[NequixLayer, ...]
+    readout: Matrix
+    config: NequixConfig = eqx.field(static=True)
+
+    def __call__(self, graph: AtomicGraph, edge_vectors: Float[Array, "edges 3"]) -> Float[Array, " atoms"]:
+        """Interaction energy of each atom in eV, 0 on padding atoms."""
+        edges = _edge_features(graph, edge_vectors, self.config)
+        features: Features = {0: self._one_hot(graph.atomic_numbers, dtype=edge_vectors.dtype)[:, None, :]}
+        for layer in self.layers:
+            features = layer(features, edges, config=self.config)
+        energies = mix(features[0], self.readout)[:, 0, 0] * self.config.scale + self.config.shift
+        return jnp.where(graph.atom_mask, energies, 0.0)
+
+    def _one_hot(self, numbers: Int[Array, " atoms"], *, dtype: jnp.dtype) -> Float[Array, "atoms species"]:
+        rank = np.zeros(119, dtype=np.int32)
+        rank[list(self.atomic_numbers)] = np.arange(len(self.atomic_numbers))
+        return jax.nn.one_hot(jnp.asarray(rank)[numbers], len(self.atomic_numbers), dtype=dtype)
+
+    @property
+    def cutoff(self) -> float:
+        """Longest edge in Å."""
+        return self.config.cutoff
+
+    @property
+    def atomic_numbers(self) -> tuple[int, ...]:
+        """Elements covered, ascending."""
+        return self.config.atomic_numbers
+
+    @property
+    def e0(self) -> Float64[np.ndarray, " species"]:
+        """Energy of each isolated atom in eV."""
+        return np.array(self.config.e0, dtype=np.float64)
+
+    @classmethod
+    def create(cls, config: NequixConfig, *, key: PRNGKeyArray) -> Self:
+        """A model with random weights, ready to be trained."""
+        keys = jax.random.split(key, config.n_layers + 1)
+        layers = tuple(
+            _create_layer(config, channels_in, channels_out, key=layer_key)
+            for (channels_in, channels_out), layer_key in zip(config.layer_channels, keys[:-1], strict=True)
+        )
+        readout = jax.random.normal(keys[-1], (config.layer_channels[-1][1][0], 1))
+        return cls(layers=layers, readout=readout, config=config)
+
+    def to_config(self) -> dict[str, Any]:
+        """The configuration as JSON values."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self.config).items()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """A model of that configuration with all arrays zero, to be filled. Raises ConfigError for a bad setting."""
+        return cls.skeleton(config_from_json(config))
+
+    @classmethod
+    def skeleton(cls, config: NequixConfig) -> Self:
+        """A model with all arrays zero."""
+        shapes = eqx.filter_eval_shape(cls.create, config, key=jax.random.key(0))
+        zeros: Self = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return zeros
+
+
+def config_from_json(values: dict[str, Any]) -> NequixConfig:
+    """A configuration from JSON values. Raises ConfigError for a setting that is unknown, missing or out of range."""
+    known = {item.name for item in dataclasses.fields(NequixConfig)}
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"nequix has no setting {name!r}.{did_you_mean(name, known)}")
+    for name in ("atomic_numbers", "e0"):
+        if name not in values:
+            raise ConfigError(f"nequix needs the setting {name!r}")
+    settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return NequixConfig(**settings)
+
+
+def _create_layer(
+    config: NequixConfig, channels_in: tuple[int, ...], channels_out: tuple[int, ...], *, key: PRNGKeyArray
+) -> NequixLayer:
+    paths = coupled_paths(channels_in, lmax=config.lmax, channels_out=channels_out)
+    gathered = channels_of(paths)
+    gated = ungated_channels(channels_out)
+    radial_key, in_key, out_key, skip_key = jax.random.split(key, 4)
+    return NequixLayer(
+        radial=_create_radial(config, sum(path.channels for path in paths), key=radial_key),
+        linear_in=_create_linear(channels_in, channels_in, key=in_key),
+        linear_out=_create_linear(gathered, gated, key=out_key),
+        skip=_create_linear(channels_in, gated, key=skip_key),
+        gains=tuple(jnp.ones(count) for count in gated if count),
+        channels_in=channels_in,
+        channels_out=channels_out,
+        lmax=config.lmax,
+    )
+
+
+def _create_radial(config: NequixConfig, numbers: int, *, key: PRNGKeyArray) -> tuple[Matrix, ...]:
+    """Hidden matrices with variance mlp_init_scale over fan-in, the last with one over fan-in."""
+    sizes = [config.radial_basis_size, *[config.radial_mlp_size] * config.radial_mlp_layers, numbers]
+    matrices = []
+    for index, matrix_key in enumerate(jax.random.split(key, len(sizes) - 1)):
+        variance = (config.mlp_init_scale if index < len(sizes) - 2 else 1.0) / sizes[index]
+        matrices.append(math.sqrt(variance) * jax.random.normal(matrix_key, (sizes[index], sizes[index + 1])))
+    return tuple(matrices)
+
+
+def _create_linear(
+    channels_in: tuple[int, ...], channels_out: tuple[int, ...], *, key: PRNGKeyArray
+) -> tuple[Matrix, ...]:
+    shapes = [(channels_in[degree], channels_out[degree]) for degree in shared_degrees(channels_in, channels_out)]
+    return tuple(
+        jax.random.normal(one, shape) for one, shape in zip(jax.random.split(key, len(shapes)), shapes, strict=True)
+    )
+
+
+def _edge_features(graph: AtomicGraph, vectors: Float[Array, "edges 3"], config: NequixConfig) -> EdgeFeatures:
+    lengths, directions = lengths_and_directions(vectors)
+    envelope = polynomial_cutoff(lengths, cutoff=config.cutoff, power=config.radial_polynomial_p)
+    basis = bessel(lengths, cutoff=config.cutoff, size=config.radial_basis_size)
+    return EdgeFeatures(
+        radial=jnp.where(graph.edge_mask[:, None], basis * envelope[:, None], 0.0),
+        harmonics=spherical_harmonics(directions, lmax=config.lmax),
+        senders=graph.senders,
+        receivers=graph.receivers,
+    )
+
+
+def _radial_network(basis: Float[Array, "edges size"], matrices: tuple[Matrix, ...]) -> Float[Array, "edges numbers"]:
+    """Weights of an edge for each channel of each path; 0 where the basis is 0, since there is no bias."""
+    hidden = basis
+    for matrix in matrices[:-1]:
+        hidden = jax.nn.silu(jnp.matmul(hidden, matrix, precision="highest"))
+    return jnp.matmul(hidden, matrices[-1], precision="highest")

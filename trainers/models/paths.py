@@ -1,0 +1,73 @@
+"""Which harmonics couple in a convolution, and with what coefficients."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import e3nn_jax
+import numpy as np
+from jaxtyping import Float64
+
+from mlipdb.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Path:
+    """One product: features of degree l_in (channels of them) times harmonics of degree l_edge, into degree l_out."""
+
+    l_in: int
+    l_edge: int
+    l_out: int
+    channels: int
+
+
+def parse_irreps(text: str) -> tuple[int, ...]:
+    """Channels of each degree from a string such as ``128x0e + 64x1o``: index is the degree, 0 where it is absent.
+
+    Degrees must ascend and have the parity of the harmonics, (-1)^l, because no others come about. Raises ConfigError.
+    """
+    try:
+        irreps = e3nn_jax.Irreps(text)
+    except ValueError as error:
+        raise ConfigError(f"hidden_irreps {text!r} cannot be read ({error}); write them as '128x0e + 64x1o'") from error
+    degrees = [irrep.l for _, irrep in irreps]
+    for count, irrep in irreps:
+        if irrep.p != (-1) ** irrep.l or count < 1:
+            raise ConfigError(f"hidden_irreps {text!r}: {count}x{irrep} has the wrong parity or no channels")
+    if degrees != sorted(set(degrees)) or degrees[:1] != [0]:
+        raise ConfigError(f"hidden_irreps {text!r}: degrees must start at 0e and ascend, each once")
+    channels = dict(zip(degrees, (count for count, _ in irreps), strict=True))
+    return tuple(channels.get(degree, 0) for degree in range(max(degrees) + 1))
+
+
+def coupled_paths(channels_in: tuple[int, ...], *, lmax: int, channels_out: tuple[int, ...]) -> tuple[Path, ...]:
+    """Every path from features and harmonics up to lmax into the degrees that the output has.
+
+    The order is that of published weights: by output degree, then input degree, then degree of the harmonics.
+    """
+    found = [
+        Path(l_in, l_edge, l_out, channels)
+        for l_out, wanted in enumerate(channels_out)
+        for l_in, channels in enumerate(channels_in)
+        for l_edge in range(lmax + 1)
+        if wanted and channels and abs(l_in - l_edge) <= l_out <= l_in + l_edge and (l_in + l_edge + l_out) % 2 == 0
+    ]
+    return tuple(found)
+
+
+def channels_of(paths: tuple[Path, ...]) -> tuple[int, ...]:
+    """Channels of each degree that the paths make together."""
+    highest = max(path.l_out for path in paths)
+    return tuple(sum(path.channels for path in paths if path.l_out == degree) for degree in range(highest + 1))
+
+
+def shared_degrees(first: tuple[int, ...], second: tuple[int, ...]) -> list[int]:
+    """The degrees, ascending, of which both have channels."""
+    return [degree for degree, pair in enumerate(zip(first, second, strict=False)) if all(pair)]
+
+
+@cache
+def coupling(l_in: int, l_edge: int, l_out: int) -> Float64[np.ndarray, "m_in m_edge m_out"]:
+    """Real Clebsch-Gordan coefficients times √(2·l_out + 1), which keeps the variance of each component at one."""
+    coefficients = np.asarray(e3nn_jax.clebsch_gordan(l_in, l_edge, l_out), dtype=np.float64)
+    scaled: np.ndarray = coefficients * np.sqrt(2 * l_out + 1)
+    return scaled
