@@ -198,8 +198,8 @@ def upgrade() -> None:
         sa.UniqueConstraint("structure_id", "method_id", "part", name=op.f("uq_label_structure_id_method_id_part")),
     )
     with op.batch_alter_table("label", schema=None) as batch_op:
-        batch_op.create_index("ix_label_band_gap", ["band_gap"], unique=False)
-        batch_op.create_index("ix_label_max_force", ["max_force"], unique=False)
+        batch_op.create_index("ix_label_band_gap", ["band_gap", "method_id", "structure_id"], unique=False)
+        batch_op.create_index("ix_label_max_force", ["max_force", "method_id", "structure_id"], unique=False)
         batch_op.create_index("ix_label_method_id_structure_id", ["method_id", "structure_id"], unique=False)
 
     op.create_table(

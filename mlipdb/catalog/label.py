@@ -18,8 +18,9 @@ class LabelRow(Base):
     __table_args__ = (
         UniqueConstraint("structure_id", "method_id", "part"),
         Index("ix_label_method_id_structure_id", "method_id", "structure_id"),
-        Index("ix_label_band_gap", "band_gap"),
-        Index("ix_label_max_force", "max_force"),
+        # with what a query needs beside the value, so that it reads the index alone
+        Index("ix_label_band_gap", "band_gap", "method_id", "structure_id"),
+        Index("ix_label_max_force", "max_force", "method_id", "structure_id"),
     )
 
     id: Mapped[big_key]

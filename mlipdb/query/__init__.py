@@ -1,1 +1,9 @@
-"""query."""
+"""The filter language: text with shorthands to SQL over the catalog."""
+
+from mlipdb.query.compile import select_structure_ids as select_structure_ids
+from mlipdb.query.fields import Field as Field
+from mlipdb.query.fields import fields as fields
+from mlipdb.query.summary import Answer as Answer
+from mlipdb.query.summary import StructureSummary as StructureSummary
+from mlipdb.query.summary import summarise as summarise
+from mlipdb.query.words import check_subset_name as check_subset_name

@@ -1,0 +1,160 @@
+"""The public fields of the filter language: name, type, unit, what it means, where it is in the catalog."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from mlipdb.catalog import LabelRow, Material, Source, StructureRow
+from mlipdb.query.formulas import stored_formula, stored_system
+from mlipdb.query.lists import Elements, ListRelation, Methods, Subsets
+from mlipdb.query.relations import Coded, HasArray, HessianRows, Named, OfLabel, Relation, Scalar
+from mlipdb.query.spacegroups import short_symbols, space_group_number
+from mlipdb.structures import ATOMIC_NUMBERS
+
+# OPTIMADE's fields that the catalog does not hold; a filter on one is refused with this fact instead of a guess.
+NOT_STORED = {
+    *("chemical_formula_anonymous", "chemical_formula_descriptive", "chemical_formula_hill", "elements_ratios"),
+    *("dimension_types", "lattice_vectors", "cartesian_site_positions", "species", "species_at_sites", "assemblies"),
+    *("structure_features", "immutable_id", "last_modified", "type", "space_group_symbol_hall"),
+    *("space_group_symbol_hermann_mauguin_extended", "space_group_symmetry_operations_xyz"),
+}
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How a value is written in the catalog: stored gives that spelling, or None for what can never match."""
+
+    kind: str
+    stored: Callable[[str], str | None]
+    choices: Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field. type is integer, float, string, boolean or list; a list has items, every other type a relation."""
+
+    name: str
+    type: str
+    description: str
+    unit: str | None = None
+    relation: Relation | None = None
+    items: ListRelation | None = None
+    spelling: Spelling | None = None
+
+
+def fields(subsets: Mapping[str, int]) -> dict[str, Field]:
+    """Every field by name; subsets are the frozen subsets and their ids."""
+    every = [*_optimade(), *_of_structure(), *_of_labels(), *_lists(subsets)]
+    return {field.name: field for field in every}
+
+
+def _optimade() -> list[Field]:
+    structure, group = StructureRow, StructureRow.space_group_it_number
+    directions = {mask: mask.bit_count() for mask in range(8)}
+    return [
+        Field("id", "integer", "the structure's number in this database", relation=Scalar(structure.id)),
+        Field(
+            "elements",
+            "list",
+            "chemical elements of the structure",
+            items=Elements(),
+            spelling=Spelling("element", _known_element, choices=ATOMIC_NUMBERS),
+        ),
+        Field("nelements", "integer", "number of different elements", relation=Scalar(structure.nelements)),
+        Field("nsites", "integer", "number of atoms", relation=Scalar(structure.nsites)),
+        Field(
+            "chemical_formula_reduced",
+            "string",
+            "reduced formula, elements in alphabetical order; = takes any order",
+            relation=Scalar(structure.chemical_formula_reduced),
+            spelling=Spelling("formula", stored_formula),
+        ),
+        Field(
+            "nperiodic_dimensions",
+            "integer",
+            "number of periodic directions",
+            relation=Coded(structure.pbc, directions),
+        ),
+        Field(
+            "space_group_it_number",
+            "integer",
+            "space group, 1 to 230; unknown where none was found",
+            relation=Scalar(group, nullable=True),
+        ),
+        Field(
+            "space_group_symbol_hermann_mauguin",
+            "string",
+            "short symbol of that space group, as P6_3/mmc; = takes it with spaces or without underscores, too",
+            relation=Coded(group, short_symbols()),
+            spelling=Spelling("space-group symbol", _stored_symbol, choices=short_symbols().values()),
+        ),
+    ]
+
+
+def _of_structure() -> list[Field]:
+    structure = StructureRow
+    source = Named(structure.source_id, Source.id, Source.name)
+    material = Named(structure.material_id, Material.id, Material.key)
+    system = Spelling("chemical system", stored_system)
+    volume, charge = Scalar(structure.volume, nullable=True), Scalar(structure.charge, nullable=True)
+    per_atom = Scalar(structure.volume / structure.nsites, nullable=True)
+    spin = Scalar(structure.spin_multiplicity, nullable=True)
+    return [
+        Field("_mlipdb_source", "string", "name of the source it came from", relation=source),
+        Field("_mlipdb_material", "string", "what its frames belong to, as mp-1234", relation=material),
+        Field("_mlipdb_external_id", "string", "its id in the source", relation=Scalar(structure.external_id)),
+        Field(
+            "_mlipdb_chemical_system",
+            "string",
+            "its elements joined by dashes, as Fe-Li-O; = takes any order",
+            relation=Scalar(structure.chemical_system),
+            spelling=system,
+        ),
+        Field("_mlipdb_volume", "float", "volume of the cell", unit="Å³", relation=volume),
+        Field("_mlipdb_volume_per_atom", "float", "that volume over nsites", unit="Å³", relation=per_atom),
+        Field("_mlipdb_charge", "float", "total charge", unit="e", relation=charge),
+        Field("_mlipdb_spin_multiplicity", "integer", "2S+1", relation=spin),
+    ]
+
+
+def _of_labels() -> list[Field]:
+    energy, corrected = OfLabel(LabelRow.energy_uncorrected), OfLabel(LabelRow.energy_corrected)
+    per_atom = OfLabel(LabelRow.energy_uncorrected, per_atom=True)
+    gap, force = OfLabel(LabelRow.band_gap), OfLabel(LabelRow.max_force)
+    rows = "most Hessian rows that one method gave, DFT or teacher; 0 where none"
+    atomic = HasArray("atomic_energies", dft_only=False)
+    return [
+        Field("_mlipdb_band_gap", "float", "band gap (DFT); `gap` for short", unit="eV", relation=gap),
+        Field("_mlipdb_energy", "float", "total energy, uncorrected (DFT)", unit="eV", relation=energy),
+        Field("_mlipdb_energy_per_atom", "float", "that energy over nsites", unit="eV", relation=per_atom),
+        Field(
+            "_mlipdb_energy_corrected",
+            "float",
+            "total energy after a scheme such as MP2020 (DFT)",
+            unit="eV",
+            relation=corrected,
+        ),
+        Field("_mlipdb_max_force", "float", "length of the largest force (DFT)", unit="eV/Å", relation=force),
+        Field("_mlipdb_has_forces", "boolean", "a DFT label has forces", relation=HasArray("forces")),
+        Field("_mlipdb_has_stress", "boolean", "a DFT label has a stress", relation=HasArray("stress")),
+        Field("_mlipdb_has_magmoms", "boolean", "a DFT label has magnetic moments", relation=HasArray("magmoms")),
+        Field("_mlipdb_has_atomic_energies", "boolean", "a label, DFT or teacher, has them", relation=atomic),
+        Field("_mlipdb_n_hessian_rows", "integer", rows, relation=HessianRows()),
+    ]
+
+
+def _lists(subsets: Mapping[str, int]) -> list[Field]:
+    frozen = Spelling("frozen subset", lambda name: name if name in subsets else None, choices=subsets)
+    return [
+        Field("_mlipdb_method", "list", "names of the methods that labelled it", items=Methods()),
+        Field("_mlipdb_teacher", "list", "names of the teachers among them", items=Methods("teacher")),
+        Field("_mlipdb_subset", "list", "frozen subsets that it is in", items=Subsets(subsets), spelling=frozen),
+    ]
+
+
+def _known_element(symbol: str) -> str | None:
+    return symbol if symbol in ATOMIC_NUMBERS else None
+
+
+def _stored_symbol(symbol: str) -> str | None:
+    number = space_group_number(symbol)
+    return None if number is None else short_symbols()[number]
