@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mlipdb.cli.care import db_app, gc, verify
+from mlipdb.cli.show import show
 from mlipdb.errors import MlipdbError
 
 app = typer.Typer(
@@ -23,6 +25,12 @@ def options(
     ] = None,
 ) -> None:
     """A database for machine-learned interatomic potentials: ingest, query, label, train."""
+
+
+app.command()(show)
+app.command()(verify)
+app.command()(gc)
+app.add_typer(db_app, name="db")
 
 
 def main() -> None:

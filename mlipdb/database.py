@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from mlipdb.catalog import CatalogInfo, LabelRow, MethodRow, ShardRow, Source, StructureRow, Subset
 from mlipdb.catalog.engine import SQLITE_NAME, make_engine
-from mlipdb.catalog.lookup import expected_shards, find_entry, label_parts, methods_of
+from mlipdb.catalog.lookup import expected_shards, find_entry, find_external, label_parts, methods_of
 from mlipdb.catalog.rows import (
     add_shard,
     add_structures,
@@ -28,7 +28,7 @@ from mlipdb.catalog.rows import (
     symmetry_id,
 )
 from mlipdb.catalog.schema import check_revision, upgrade
-from mlipdb.errors import CatalogError, LockedError, NotFoundError
+from mlipdb.errors import CatalogError, LockedError, NotFoundError, did_you_mean
 from mlipdb.labels import Label, Method
 from mlipdb.manifest import Manifest, read_manifest, write_manifest
 from mlipdb.records import Entry, NewLabel, NewStructure, RejectedRecord, Report, SymmetryTool
@@ -97,6 +97,10 @@ class Database:
         self._pool = ShardPool(path, uuid=uuid, locate=self._locate)
         self._places: tuple[list[int], list[int], list[int]] = ([], [], [])
         self._places_guard = threading.Lock()
+
+    def close(self) -> None:
+        """Close the connections to the catalog; the database opens them again when it is used again."""
+        self.engine.dispose()
 
     def session(self) -> Session:
         """A session for reading."""
@@ -288,12 +292,29 @@ class Database:
         with self.session() as session:
             return find_entry(session, identity)
 
+    def find(self, name: str) -> int:
+        """The id of a structure given as its id or as the id that its source gives it."""
+        if name.isascii() and name.isdigit():
+            return self.entry(int(name)).id
+        with self.session() as session:
+            return find_external(session, name)
+
+    def source_facts(self, name: str) -> dict[str, Any]:
+        """What the catalog says of a source: file, hash, licence, counts."""
+        with self.session() as session:
+            row = session.scalars(select(Source).where(Source.name == name)).one_or_none()
+            if row is None:
+                raise NotFoundError(
+                    f"there is no source {name!r}.{did_you_mean(name, session.scalars(select(Source.name)))}"
+                )
+            return {column.name: getattr(row, column.name) for column in Source.__table__.columns}
+
     def query(self, filter: str) -> Selection:
         """The structures that a filter selects, by ascending id; see docs/queries.md for the language."""
         from mlipdb.query import select_structure_ids  # TEMP
 
         with self.session() as session:
-            names = dict(session.execute(select(Subset.name, Subset.id)).tuples().all())
+            names = {name: identity for name, identity in session.execute(select(Subset.name, Subset.id))}
             statement = select_structure_ids(filter, subsets=names)
             ids = np.fromiter(session.scalars(statement), dtype=np.int64)
         return Selection(self, filter, ids)
@@ -329,7 +350,7 @@ class Database:
         columns = (ShardRow.first_structure_id, ShardRow.last_structure_id, ShardRow.id)
         statement = select(*columns).where(ShardRow.kind == "structures").order_by(ShardRow.first_structure_id)
         with self._places_guard, self.session() as session:
-            found = session.execute(statement).tuples().all()
+            found = session.execute(statement).all()
             self._places = ([row[0] for row in found], [row[1] for row in found], [row[2] for row in found])
             return self._places
 

@@ -2,10 +2,14 @@
 
 import os
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy
+
+from mlipdb.testing.postgresql import postgresql_programs, private_server
 
 # Before JAX is first imported: a silent broadcast or upcast is a bug, so both are errors in the tests.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
@@ -36,3 +40,30 @@ def only_installed_names() -> Iterator[None]:
     yield
     short = {"trainers", "cli", "migrations"} & set(sys.modules)
     assert not short, f"import mlipdb.{short.pop()}, not the folder's own name"
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """The socket folder of a private PostgreSQL server."""
+    programs = postgresql_programs()
+    if programs is None:
+        if os.environ.get("CI"):
+            pytest.fail("PostgreSQL is not installed; CI must have it (apt-get install postgresql)")
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    with private_server(programs) as folder:
+        yield folder
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: str) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database of one test."""
+    name = f"test_{uuid.uuid4().hex}"
+    admin = sqlalchemy.create_engine(
+        f"postgresql+psycopg://mlipdb@/postgres?host={postgresql_server}", isolation_level="AUTOCOMMIT"
+    )
+    with admin.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    yield f"postgresql+psycopg://mlipdb@/{name}?host={postgresql_server}"
+    with admin.connect() as connection:
+        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()

@@ -29,7 +29,7 @@ def find_entry(session: Session, structure_id: int) -> Entry:
     ).one_or_none()
     if found is None:
         raise NotFoundError(f"there is no structure {structure_id}; `mlipdb query all --limit 5` lists some")
-    row, source, material, shard, setting = found._tuple()
+    row, source, material, shard, setting = found
     same = (
         "id external_id chemical_formula_reduced chemical_system nsites nelements space_group_it_number "
         "space_group_symbol volume charge spin_multiplicity"
@@ -43,6 +43,19 @@ def find_entry(session: Session, structure_id: int) -> Entry:
         content_hash=row.content_hash.hex(),
         shard=shard,
     )
+
+
+def find_external(session: Session, external_id: str) -> int:
+    """The structure that a source calls external_id; NotFoundError when none does or two sources do."""
+    found = session.execute(
+        select(StructureRow.id, Source.name).join(Source).where(StructureRow.external_id == external_id)
+    ).all()
+    if len(found) == 1:
+        return int(found[0][0])
+    if not found:
+        raise NotFoundError(f"no structure has the id {external_id!r}; search with `mlipdb query`")
+    choices = ", ".join(f"{identity} ({source})" for identity, source in found)
+    raise NotFoundError(f"{external_id!r} is the id of {len(found)} structures: {choices}; give one of those numbers")
 
 
 def label_parts(session: Session, structure_ids: Sequence[int], *, method: int) -> dict[int, list[int]]:

@@ -52,7 +52,7 @@ def material_ids(session: Session, keys: Iterable[str]) -> dict[str, int]:
     known: dict[str, int] = {}
     for start in range(0, len(wanted), CHUNK):
         part = select(Material.key, Material.id).where(Material.key.in_(wanted[start : start + CHUNK]))
-        known.update(row._tuple() for row in session.execute(part))
+        known.update((key, identity) for key, identity in session.execute(part))
     fresh = [key for key in wanted if key not in known]
     if fresh:
         first = (session.scalar(select(func.max(Material.id))) or 0) + 1
@@ -190,7 +190,7 @@ def count_source(
 ) -> None:
     """Add to a source's counts; a rejected record that is known already is not counted again."""
     known = select(Quarantine.key, Quarantine.location).where(Quarantine.source_id == source)
-    seen = {row._tuple() for row in session.execute(known)} if rejected else set()
+    seen = {(key, location) for key, location in session.execute(known)} if rejected else set()
     fresh: dict[tuple[str, str], str] = {}
     for record in rejected:
         if (record.key, record.location) not in seen:

@@ -9,7 +9,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
 import mlipdb.migrations
+from mlipdb.catalog.engine import make_engine
 from mlipdb.errors import CatalogError
+from mlipdb.manifest import read_manifest
+from mlipdb.store.lock import WriterLock
 
 
 def migration_config() -> Config:
@@ -63,3 +66,16 @@ def check_revision(engine: Engine, *, place: Path) -> None:
     raise CatalogError(
         f"{place}: the catalog has schema {found}, newer than this mlipdb knows ({wanted}); upgrade mlipdb"
     )
+
+
+def catalog_engine(directory: Path) -> Engine:
+    """An engine for the catalog of a database directory, whatever its schema."""
+    return make_engine(directory, read_manifest(directory).catalog)
+
+
+def upgrade_directory(directory: Path) -> Engine:
+    """Bring the catalog of a database directory to the newest schema, with the writer's lock held."""
+    engine = catalog_engine(directory)
+    with WriterLock(directory / "lock"):
+        upgrade(engine)
+    return engine

@@ -15,14 +15,11 @@ def encode_floats(values: Float64[np.ndarray, " n"]) -> tuple[int, bytes]:
     RAW is little-endian float64; SINGLE float32; DECIMAL int32 counts of 1e-8; DECIMAL_NEAR adds an int8 distance in
     ulps from that decimal; DECIMAL_MIXED adds float64 for the values that are no such number. -0.0 is kept by ulps.
     """
-    if not np.isfinite(values).all():
-        return RAW, values.astype("<f8").tobytes()
-    scaled = values * SCALE
-    if np.abs(scaled).max(initial=0.0) < LARGEST:
-        form, data = _encode_decimal(values, np.rint(scaled) + 0.0)  # + 0.0: no count is -0.0
+    if np.abs(values).max(initial=0.0) < LARGEST / SCALE:  # False for NaN and infinity
+        form, data = _encode_decimal(values, np.rint(values * SCALE) + 0.0)  # + 0.0: no count is -0.0
         if form != RAW:
             return form, data
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         single = values.astype("<f4")
     if (single.astype("<f8").view(np.int64) == values.view(np.int64)).all():
         return SINGLE, single.tobytes()

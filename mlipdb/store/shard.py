@@ -116,6 +116,10 @@ class ShardFile:
         if owner != uuid:
             raise CorruptError(f"{self.path} belongs to database {owner}, not {uuid}; put back the right file")
 
+    def close(self) -> None:
+        """Unmap the file; transactions on it end."""
+        self._environment.close()
+
     def begin(self) -> lmdb.Transaction:
         """A read transaction; one per thread."""
         return self._environment.begin(buffers=False)
@@ -130,17 +134,12 @@ class ShardFile:
 
 # Weak: a file is closed when the last database that reads it is gone. The key survives a path that is used again.
 _open_shards: weakref.WeakValueDictionary[tuple[Path, int, int], ShardFile] = weakref.WeakValueDictionary()
-_open_shards_pid = os.getpid()
 _opening = threading.Lock()
 
 
 def open_shard(path: Path, *, size: int, uuid: str) -> ShardFile:
     """The shard at a path, opened once per process and file, and again after a fork: LMDB allows nothing else."""
-    global _open_shards_pid
     with _opening:
-        if _open_shards_pid != os.getpid():
-            _open_shards.clear()
-            _open_shards_pid = os.getpid()
         if not path.is_file():
             raise CorruptError(f"{path} is missing; restore it from a backup, or run `mlipdb verify` for the extent")
         status = path.stat()
@@ -149,3 +148,15 @@ def open_shard(path: Path, *, size: int, uuid: str) -> ShardFile:
         if shard is None:
             _open_shards[key] = shard = ShardFile(path, size=size, uuid=uuid)
         return shard
+
+
+def _close_all() -> None:
+    """In the child of a fork: LMDB must not use what the parent opened, nor open it again before it is closed."""
+    global _opening
+    _opening = threading.Lock()
+    for shard in list(_open_shards.values()):
+        shard.close()
+    _open_shards.clear()
+
+
+os.register_at_fork(after_in_child=_close_all)
