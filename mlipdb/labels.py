@@ -1,8 +1,10 @@
 """A label: the quantities of one structure by one method, with the method that made them."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -65,6 +67,21 @@ class Label:
         """Largest force length in eV/Å."""
         return None if self.forces is None else float(np.sqrt(np.square(self.forces).sum(axis=1).max()))
 
+    @cached_property
+    def content_hash(self) -> bytes:
+        """16 bytes of BLAKE2b over everything but the method."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name in FIELDS:
+            value = getattr(self, name)
+            if value is None or name in ("method", "method_id"):
+                continue
+            digest.update(name.encode())
+            digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(_plain(value)).encode())
+        return digest.digest()
+
+
+FIELDS = tuple(item.name for item in fields(Label))
+
 
 ARRAYS = ("forces", "stress", "magmoms", "atomic_energies", "hessian_rows")
 
@@ -92,25 +109,22 @@ def check_label(label: Label, *, natoms: int, pbc: tuple[bool, bool, bool]) -> N
 
 
 def _check_finite(label: Label) -> None:
-    for item in fields(label):
-        value = getattr(label, item.name)
-        if isinstance(value, float | np.ndarray) and not np.isfinite(value).all():
-            raise LabelError(f"{item.name} holds a value that is not finite")
+    for name in FIELDS:
+        value = getattr(label, name)
+        if isinstance(value, np.ndarray):
+            finite = np.isfinite(value).all()
+        else:
+            finite = not isinstance(value, float) or math.isfinite(value)
+        if not finite:
+            raise LabelError(f"{name} holds a value that is not finite")
     for name, scalar in label.properties.items():
-        if not np.isfinite(scalar):
+        if not math.isfinite(scalar):
             raise LabelError(f"property {name!r} is {scalar}, which is not finite")
 
 
 def label_hash(label: Label) -> bytes:
     """16 bytes of BLAKE2b over every quantity of a label; equal exactly when the quantities are."""
-    digest = hashlib.blake2b(digest_size=16)
-    for item in fields(label):
-        value = getattr(label, item.name)
-        if value is None or item.name in ("method", "method_id"):
-            continue
-        digest.update(item.name.encode())
-        digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(_plain(value)).encode())
-    return digest.digest()
+    return label.content_hash
 
 
 def _plain(value: object) -> object:

@@ -18,7 +18,7 @@ def check(group: str, name: str, *, also: Iterable[str] = ()) -> None:
     if name not in known:
         raise ConfigError(
             f"{_noun(group)} {name!r} is unknown.{did_you_mean(name, known)} Known: {', '.join(known) or 'none'}. "
-            "A plug-in shows up once its package is installed; after adding one to a source checkout, run `pip install -e .`"
+            "A plug-in shows up once its package is installed; in a source checkout run `pip install -e .` again"
         )
 
 

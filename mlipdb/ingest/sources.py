@@ -1,0 +1,168 @@
+"""What the catalog remembers of the files of a source, so that a repeated ingest knows what it meets."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select, update
+
+from mlipdb.catalog import Source, StructureRow
+from mlipdb.database import Database
+from mlipdb.errors import ConfigError, IngestError
+from mlipdb.labels import Method
+
+SAMPLE = 1 << 20  # bytes at each end of a file that its fingerprint covers
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file as it was last seen: whole-file sha256 once it was read to its end, counts of its last reading."""
+
+    bytes: int
+    fingerprint: str
+    sha256: str | None = None
+    records: int = 0
+    quarantined: int = 0
+    complete: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFacts:
+    """What is said of a source when it is first made."""
+
+    name: str
+    reader: str
+    method: Method
+    keys: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    licence: str | None = None
+    citation: str | None = None
+    version: str | None = None
+
+    def options(self) -> dict[str, Any]:
+        """The part that changes what a record means, as JSON."""
+        method = {name: getattr(self.method, name) for name in ("name", "code", "functional")}
+        return {"method": method, "keys": dict(self.keys), "units": dict(self.units)}
+
+
+def look_at(path: Path) -> SourceFile:
+    """Size and fingerprint of a file: enough to notice another file without reading gigabytes."""
+    try:
+        size = path.stat().st_size
+        digest = hashlib.sha256(str(size).encode())
+        with path.open("rb") as file:
+            digest.update(file.read(SAMPLE))
+            file.seek(max(size - SAMPLE, 0))
+            digest.update(file.read(SAMPLE))
+    except OSError as error:
+        raise IngestError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    return SourceFile(bytes=size, fingerprint=digest.hexdigest())
+
+
+class SourceBook:
+    """The source row of one ingest."""
+
+    def __init__(self, db: Database, facts: SourceFacts, paths: Sequence[Path]) -> None:
+        self._db = db
+        self._facts = facts
+        names = [path.name for path in paths]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ConfigError(
+                f"two files are called {twice!r}, and frame ids hold the file's name; "
+                "ingest them under two names (--name)"
+            )
+        self._seen = {path.name: look_at(path) for path in paths}
+        self._uri = " ".join(str(path) for path in paths)
+        self.id = 0
+
+    def open(self) -> int:
+        """The source's id, made where it is new.
+
+        Raises ConfigError where the source has another reader, method or keys, IngestError where a file that was
+        ingested whole is another one now.
+        """
+        facts = self._facts
+        with self._db.session() as session:
+            row = session.scalar(select(Source).where(Source.name == facts.name))
+            reader, options = (row.reader, dict(row.options)) if row else (facts.reader, {})
+        if row is not None:
+            self._compare(reader, options)
+        files = {**options.get("files", {}), **self._files(options.get("files", {}))}
+        self.id = self._db.open_source(
+            facts.name,
+            reader=facts.reader,
+            uri=self._uri,
+            options=facts.options(),
+            licence=facts.licence,
+            citation=facts.citation,
+            version=facts.version,
+        )
+        self._save(files)
+        return self.id
+
+    def read_to_end(self, name: str, *, sha256: str, records: int, quarantined: int) -> str | None:
+        """Remember a file that was read whole; a note when a file of the same size and ends was another before."""
+        files = self._stored_files()
+        before = files[name].get("sha256")
+        whole = replace(self._seen[name], sha256=sha256, records=records, quarantined=quarantined, complete=True)
+        self._save({**files, name: asdict(whole)})
+        if before not in (None, sha256):
+            return (
+                f"{name} is not the file of the last ingest (sha256 {sha256}, was {before}); its new records were added"
+            )
+        return None
+
+    def close(self, state: str) -> int:
+        """Set the state and the counts that follow from it; how many structures the source has."""
+        files = self._stored_files()
+        with self._db.write() as session:
+            rows = session.scalar(select(func.count()).where(StructureRow.source_id == self.id)) or 0
+            values: dict[str, Any] = {"taken": rows}
+            if all(file["complete"] for file in files.values()):
+                # Counted from the whole, not added up run by run, so that repeating an ingest changes nothing.
+                left = sum(file["records"] - file["quarantined"] for file in files.values())
+                values["duplicates"] = max(left - rows, 0)
+            session.execute(update(Source).where(Source.id == self.id).values(**values))
+        self._db.close_source(self.id, state=state)
+        return rows
+
+    def _compare(self, reader: str, options: Mapping[str, Any]) -> None:
+        name = self._facts.name
+        wanted = {"reader": self._facts.reader, **self._facts.options()}
+        stored = {"reader": reader, **{key: options.get(key) for key in self._facts.options()}}
+        for key, value in wanted.items():
+            if stored[key] != value:
+                raise ConfigError(
+                    f"source {name!r} was ingested with {key} {stored[key]!r}, now it is {value!r}; "
+                    "repeat it with the same settings, or give the new one another --name"
+                )
+
+    def _files(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        files = {}
+        for name, seen in self._seen.items():
+            known = SourceFile(**before[name]) if name in before else seen
+            if known.complete and known.fingerprint != seen.fingerprint:
+                raise IngestError(
+                    f"{name} is not the file that source {self._facts.name!r} was made from ({seen.bytes} bytes, was "
+                    f"{known.bytes}, sha256 {known.sha256}); give the new one another --name"
+                )
+            files[name] = asdict(known if known.complete else seen)
+        return files
+
+    def _stored_files(self) -> dict[str, Any]:
+        with self._db.session() as session:
+            return dict(session.get_one(Source, self.id).options.get("files", {}))
+
+    def _save(self, files: Mapping[str, Any]) -> None:
+        hashes = [f"{file['sha256']} {name}" for name, file in sorted(files.items())]
+        whole = None
+        if all(file["sha256"] for file in files.values()):
+            one = next(iter(files.values()))["sha256"]
+            whole = one if len(files) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+        with self._db.write() as session:
+            row = session.get_one(Source, self.id)
+            row.options = {**self._facts.options(), "files": dict(files)}
+            row.sha256 = whole
