@@ -31,6 +31,7 @@ from mlipdb.catalog.schema import check_revision, upgrade
 from mlipdb.errors import CatalogError, LockedError, NotFoundError, did_you_mean
 from mlipdb.labels import Label, Method
 from mlipdb.manifest import Manifest, read_manifest, write_manifest
+from mlipdb.query import select_structure_ids
 from mlipdb.records import Entry, NewLabel, NewStructure, RejectedRecord, Report, SymmetryTool
 from mlipdb.selection import Selection
 from mlipdb.store.codec import Encoder, Record
@@ -311,8 +312,6 @@ class Database:
 
     def query(self, filter: str) -> Selection:
         """The structures that a filter selects, by ascending id; see docs/queries.md for the language."""
-        from mlipdb.query import select_structure_ids  # TEMP
-
         with self.session() as session:
             names = {name: identity for name, identity in session.execute(select(Subset.name, Subset.id))}
             statement = select_structure_ids(filter, subsets=names)
