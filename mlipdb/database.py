@@ -313,7 +313,7 @@ class Database:
     def query(self, filter: str) -> Selection:
         """The structures that a filter selects, by ascending id; see docs/queries.md for the language."""
         with self.session() as session:
-            names = {name: identity for name, identity in session.execute(select(Subset.name, Subset.id))}
+            names = dict(session.execute(select(Subset.name, Subset.id)).all())
             statement = select_structure_ids(filter, subsets=names)
             ids = np.fromiter(session.scalars(statement), dtype=np.int64)
         return Selection(self, filter, ids)
