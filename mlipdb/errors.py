@@ -36,6 +36,10 @@ class IngestError(MlipdbError):
     """A source file cannot be read further."""
 
 
+class DownloadError(MlipdbError):
+    """A published file cannot be fetched, or is not the one that was expected."""
+
+
 class QueryError(MlipdbError):
     """A filter cannot be parsed or names an unknown field."""
 
