@@ -1,7 +1,7 @@
 """The answer of a query: ids, and the structures when asked for."""
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
@@ -9,6 +9,7 @@ from jaxtyping import Int64
 from mlipdb.structures import Structure
 
 
+@runtime_checkable
 class _Reads(Protocol):
     def structures(self, ids: Sequence[int] | np.ndarray) -> list[Structure]: ...
 

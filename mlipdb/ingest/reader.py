@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from mlipdb.labels import Label
 from mlipdb.structures import Structure
@@ -33,6 +33,7 @@ class Rejected:
     reason: str
 
 
+@runtime_checkable
 class Reader(Protocol):
     """A file format. frames is lazy: it never holds the whole file.
 

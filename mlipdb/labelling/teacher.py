@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32
@@ -62,6 +62,7 @@ class LabelRequest:
     hessian_row_numbers: Sequence[Int32[np.ndarray, " rows"]]
 
 
+@runtime_checkable
 class Teacher(Protocol):
     """A model that labels structures. Results do not depend on what else is in the batch beyond rounding."""
 

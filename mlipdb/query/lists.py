@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sqlalchemy import func, not_, or_, select, true
 
@@ -15,6 +15,7 @@ from mlipdb.structures import ATOMIC_NUMBERS
 MAX_SYSTEM = 6
 
 
+@runtime_checkable
 class ListRelation(Protocol):
     """The questions that HAS, HAS ONLY and LENGTH ask."""
 

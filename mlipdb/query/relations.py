@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from sqlalchemy import ColumnElement, Select, func, literal, not_, select, true
 from sqlalchemy.orm import InstrumentedAttribute, aliased
@@ -16,6 +16,7 @@ Ids = Select[int]
 # Subqueries are IN, not EXISTS, so that SQLite may start from the smallest index; see tests/query/test_plans.py.
 
 
+@runtime_checkable
 class Relation(Protocol):
     """The three questions that a comparison asks; together they make OPTIMADE's unknown values come out right."""
 
