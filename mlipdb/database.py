@@ -220,7 +220,8 @@ class Database:
             raise CatalogError("append_labels takes one part per structure at a time; append the parts one by one")
         with self._lock:
             ordered = sorted(done, key=lambda record: record.structure_id)
-            sealed = self._seal([(record.structure_id, None, record.label) for record in ordered], "labels")
+            labels = [(record.structure_id, None, record.label) for record in ordered]
+            sealed = self._seal(labels, "labels", method=method_id)
             with self.write() as session:
                 shard = None if sealed is None else add_shard(session, sealed)
                 values = [_label_row(record, method=method_id, shard=shard) for record in records]
@@ -235,7 +236,9 @@ class Database:
         with self.session() as session:
             return (session.scalar(select(func.max(StructureRow.id))) or 0) + 1
 
-    def _seal(self, records: Sequence[tuple[int, Structure | None, Label | None]], kind: str) -> Any:
+    def _seal(
+        self, records: Sequence[tuple[int, Structure | None, Label | None]], kind: str, *, method: int | None = None
+    ) -> Any:
         """A sealed shard of the records, None when there are none."""
         if not records:
             return None
@@ -244,7 +247,7 @@ class Database:
             (key, encoder.encode(key, structure, label))
             for key, structure, label in ((structure_key(identity), s, label) for identity, s, label in records)
         ]
-        return write_shard(self.path, encoded, kind=kind, uuid=self.uuid)
+        return write_shard(self.path, encoded, kind=kind, uuid=self.uuid, method=method)
 
     # Reading
 

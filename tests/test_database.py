@@ -94,6 +94,17 @@ def test_a_failed_label_is_a_row_and_its_retry_replaces_it(db):
         assert session.scalar(select(func.count()).where(LabelRow.method_id == method)) == 1
 
 
+def test_two_methods_may_give_the_same_label_to_the_last_bit(db):
+    ids = fill(db, 1)
+    for version in ("1", "2"):
+        method = db.method_id(Method(kind="teacher", name="tiny", package_version=version))
+        db.append_labels(
+            [NewLabel(structure_id=ids[0], part=0, label=Label(energy_uncorrected=-1.0))], method_id=method
+        )
+    assert [label.method.package_version for label in db.labels(ids[0])[1:]] == ["1", "2"]
+    assert db.verify(deep=True).ok
+
+
 def test_counts_and_quarantine_stand_with_the_source_and_are_not_doubled(db):
     source = db.open_source("sample", reader="none", uri="nowhere")
     bad = RejectedRecord(key="mp-1", location="byte 17", reason="no forces")

@@ -39,16 +39,20 @@ def structure_key(structure_id: int) -> bytes:
     return structure_id.to_bytes(8)
 
 
-def write_shard(directory: Path, records: Sequence[tuple[bytes, bytes]], *, kind: str, uuid: str) -> SealedShard:
+def write_shard(
+    directory: Path, records: Sequence[tuple[bytes, bytes]], *, kind: str, uuid: str, method: int | None = None
+) -> SealedShard:
     """Seal (key, record) pairs, ascending by key, as one file in directory/shards.
 
-    When this returns, the bytes and the name are on disk. The name holds the hash of the content.
+    When this returns, the bytes and the name are on disk. The name holds the hash of the content, of which method is
+    a part: two methods may give the same labels to the last bit, and each has its own shard.
     """
     folder = directory / "shards"
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as scratch:
         draft, sealed = Path(scratch) / "draft", Path(scratch) / "sealed"
-        _fill(draft, records, meta={"uuid": uuid, "kind": kind, "format": FORMAT_VERSION}, copy_to=sealed)
+        meta = {"uuid": uuid, "kind": kind, "format": FORMAT_VERSION} | ({} if method is None else {"method": method})
+        _fill(draft, records, meta=meta, copy_to=sealed)
         sha256, size = _sync_and_hash(sealed)
         first, last = int.from_bytes(records[0][0]), int.from_bytes(records[-1][0])
         name = f"shards/{kind}-{first:012d}-{sha256[:16]}.lmdb"
