@@ -5,5 +5,6 @@ from mlipdb.query.fields import Field as Field
 from mlipdb.query.fields import fields as fields
 from mlipdb.query.summary import Answer as Answer
 from mlipdb.query.summary import StructureSummary as StructureSummary
+from mlipdb.query.summary import frozen_subsets as frozen_subsets
 from mlipdb.query.summary import summarise as summarise
 from mlipdb.query.words import check_subset_name as check_subset_name

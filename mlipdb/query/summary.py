@@ -1,12 +1,11 @@
 """What a person wants to see of the structures that a filter matches."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from mlipdb.catalog import LabelRow, MethodRow, StructureRow
+from mlipdb.catalog import LabelRow, MethodRow, StructureRow, Subset
 from mlipdb.query.compile import select_structure_ids
 
 
@@ -33,15 +32,20 @@ class Answer:
     structures: tuple[StructureSummary, ...]
 
 
-def summarise(session: Session, text: str, *, subsets: Mapping[str, int], limit: int | None) -> Answer:
+def summarise(session: Session, text: str, *, limit: int | None) -> Answer:
     """Count the structures that a filter matches and describe the first limit of them, in the order of their ids.
 
     limit None describes all of them, 0 none. Raises QueryError.
     """
-    ids = select_structure_ids(text, subsets=subsets)
+    ids = select_structure_ids(text, subsets=frozen_subsets(session))
     count = session.scalar(select(func.count()).select_from(ids.order_by(None).subquery())) or 0
     structures = () if limit == 0 else _structures(session, ids=list(session.scalars(ids.limit(limit))))
     return Answer(text, count, structures)
+
+
+def frozen_subsets(session: Session) -> dict[str, int]:
+    """Names and ids of the frozen subsets: what a filter may name."""
+    return dict(session.execute(select(Subset.name, Subset.id)).tuples().all())
 
 
 def _structures(session: Session, *, ids: list[int], at_once: int = 5000) -> tuple[StructureSummary, ...]:

@@ -1,0 +1,105 @@
+"""The commands `subset freeze`, `list`, `show` and `diff`."""
+
+import warnings
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlipdb.cli.context import JsonOption, open_database, show_json, talk
+
+if TYPE_CHECKING:
+    from mlipdb.subsets import FrozenSubset
+
+app = typer.Typer(help="Frozen answers of a filter, split into train, validation and test.", no_args_is_help=True)
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a frozen subset.")]
+
+
+@app.command()
+def freeze(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A letter, then letters, digits, _ . + and -.")],
+    filter: Annotated[str, typer.Argument(help="Such as: Y AND gap>=5. See docs/queries.md.")],
+    split_by: Annotated[
+        str, typer.Option(help="material keeps frames of one material together; or frame.")
+    ] = "material",
+    fractions: Annotated[str, typer.Option(help="Percent for train/validation/test.")] = "90/5/5",
+    seed: Annotated[int, typer.Option(help="Another seed is another split.")] = 0,
+    json: JsonOption = False,
+) -> None:
+    """Freeze what a filter matches now, so that it can be trained on and named again."""
+    from mlipdb.subsets import freeze, parse_fractions
+
+    settings: dict[str, Any] = {"split_by": split_by, "fractions": parse_fractions(fractions), "seed": seed}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        subset = freeze(open_database(context), name, filter=filter, **settings)
+    for warning in caught:
+        talk(f"warning: {warning.message}")
+    _print_subset(context, subset, json=json)
+
+
+@app.command("list")
+def list_subsets(context: typer.Context, json: JsonOption = False) -> None:
+    """List the frozen subsets."""
+    from mlipdb.subsets import overview
+
+    found = overview(open_database(context))
+    if json:
+        show_json({"subsets": found})
+        return
+    for row in found:
+        print(f"{row['name']:<24} {row['size']:>10}  by {row['split_by']} {row['fractions']}  {row['filter']}")
+    if not found:
+        talk("no frozen subset yet; make one with `mlipdb subset freeze NAME FILTER`")
+
+
+@app.command()
+def show(context: typer.Context, name: NameArgument, json: JsonOption = False) -> None:
+    """Show what a frozen subset holds and how it is split."""
+    from mlipdb.subsets import load
+
+    _print_subset(context, load(open_database(context), name), json=json)
+
+
+@app.command()
+def diff(
+    context: typer.Context,
+    first: Annotated[str, typer.Argument(metavar="A", help="Name of a frozen subset.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Name of another.")],
+    json: JsonOption = False,
+) -> None:
+    """Compare two frozen subsets: what only one has, and what changed its part of the split."""
+    from mlipdb.subsets import diff
+
+    found = diff(open_database(context), first, second)
+    groups = {"only_first": found.only_first, "only_second": found.only_second, "moved": found.moved}
+    if json:
+        show_json({"first": first, "second": second, "same": found.same, "both": len(found.both), **groups})
+        return
+    print(f"in both        {len(found.both)}")
+    print(f"only in {first}  {_ids(found.only_first)}")
+    print(f"only in {second}  {_ids(found.only_second)}")
+    print(f"in another part  {_ids(found.moved)}")
+
+
+def _ids(ids: Any, *, shown: int = 10) -> str:
+    """How many, and the first of them."""
+    some = " ".join(str(identity) for identity in ids[:shown])
+    return f"{len(ids)}" + (f": {some}{' …' if len(ids) > shown else ''}" if len(ids) else "")
+
+
+def _print_subset(context: typer.Context, subset: "FrozenSubset", *, json: bool) -> None:
+    from mlipdb.subsets import materials_per_part
+
+    materials = materials_per_part(open_database(context), subset)
+    facts = subset.describe()
+    if json:
+        show_json(facts | {"materials": materials})
+    else:
+        for name in ("name", "filter", "size", "hash", "split_by", "fractions", "seed", "created_at"):
+            print(f"{name:12s} {facts[name]}")
+        for part, ids in subset.splits.items():
+            print(f"{part:12s} {len(ids)} structures of {materials[part]} materials")
+    for part in subset.empty_parts:
+        talk(f"warning: the {part} part is empty: {sum(materials.values())} materials are too few for these fractions")

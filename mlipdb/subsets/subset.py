@@ -1,0 +1,268 @@
+"""Frozen subsets: the structures that a filter matched once, with the part of the split that each is in."""
+
+import hashlib
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import orjson
+from jaxtyping import Int64
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from mlipdb.catalog import Material, Source, StructureRow, Subset, SubsetMember
+from mlipdb.database import Database
+from mlipdb.errors import ConfigError, NotFoundError, QueryError, did_you_mean
+from mlipdb.query import check_subset_name, fields, frozen_subsets, select_structure_ids
+from mlipdb.subsets.splits import PARTS, Split, format_fractions, make_split, parse_fractions
+
+CHUNK = 10_000
+LEAK = (
+    "split by frame: frames of one relaxation are nearly the same and land on both sides, so the error on the test "
+    "part is too small; split by material unless that is what you want"
+)
+
+Ids = Int64[np.ndarray, " structures"]
+
+
+class SplitLeakWarning(UserWarning):
+    """The parts of a split share materials."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FrozenSubset:
+    """A named, frozen set of structures. ids ascend; splits holds those of train, validation and test, ascending too.
+
+    hash is a SHA-256 of the members' sources, external ids and contents: the same data in another database gives the
+    same hash, whatever the ids are there.
+    """
+
+    id: int
+    name: str
+    filter: str
+    hash: str
+    split_by: str
+    fractions: tuple[float, float, float]
+    seed: int
+    created_at: datetime
+    ids: Ids
+    splits: dict[str, Ids]
+
+    @property
+    def empty_parts(self) -> tuple[str, ...]:
+        """The parts that were asked for (a fraction above 0) and got no structure, as happens to few materials."""
+        wanted = zip(PARTS, self.fractions, strict=True)
+        return tuple(part for part, fraction in wanted if fraction and not len(self.splits[part]))
+
+    def describe(self) -> dict[str, object]:
+        """Plain values: everything but the ids."""
+        return {
+            "name": self.name,
+            "filter": self.filter,
+            "hash": self.hash,
+            "size": len(self.ids),
+            "split_by": self.split_by,
+            "fractions": format_fractions(self.fractions),
+            "seed": self.seed,
+            "created_at": self.created_at.isoformat(),
+            "splits": {part: len(self.splits[part]) for part in PARTS},
+            "empty_parts": list(self.empty_parts),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class SubsetDiff:
+    """How two subsets of one database differ. moved are the structures of both that are in another part."""
+
+    only_first: Ids
+    only_second: Ids
+    both: Ids
+    moved: Ids
+
+    @property
+    def same(self) -> bool:
+        """True when members and parts are equal."""
+        return not (len(self.only_first) or len(self.only_second) or len(self.moved))
+
+
+@dataclass(frozen=True)
+class _Members:
+    """What a filter matches now: ids ascending, the part of each, the hash of all."""
+
+    ids: list[int]
+    parts: list[str]
+    hash: str
+
+
+def freeze(
+    db: Database,
+    name: str,
+    *,
+    filter: str,
+    split_by: str = "material",
+    fractions: Sequence[float] = (90, 5, 5),
+    seed: int = 0,
+) -> FrozenSubset:
+    """Store what a filter matches now under a name; the same content under that name again is returned as it is.
+
+    Raises QueryError for a filter or name that cannot be used, ConfigError for a split that cannot be or when the name
+    holds something else. Warns when frames of one material may land in two parts.
+    """
+    split = make_split(by=split_by, fractions=fractions, seed=seed)
+    check_subset_name(name, fields=fields({}))
+    if split.by == "frame":
+        warnings.warn(LEAK, SplitLeakWarning, stacklevel=2)
+    with db.session() as session:
+        members = _find_members(session, filter, split=split)
+    if not members.ids:
+        raise QueryError(f"filter {filter!r} matches no structure; nothing to freeze. Try `mlipdb query` on its parts")
+    return _store(db, name, filter=filter, split=split, members=members)
+
+
+def load(db: Database, name: str) -> FrozenSubset:
+    """The frozen subset of a name. Raises NotFoundError with a suggestion."""
+    with db.session() as session:
+        row = session.scalars(select(Subset).where(Subset.name == name)).one_or_none()
+        if row is None:
+            raise NotFoundError(f"there is no frozen subset {name!r}.{did_you_mean(name, names(db))}")
+        return _frozen(session, row)
+
+
+def names(db: Database) -> list[str]:
+    """The names of all frozen subsets, in alphabetical order."""
+    with db.session() as session:
+        return sorted(session.scalars(select(Subset.name)))
+
+
+def overview(db: Database) -> list[dict[str, object]]:
+    """Name, filter, size, split and hash of every frozen subset, without its members."""
+    columns = (Subset.name, Subset.filter, Subset.size, Subset.split_by, Subset.fractions, Subset.seed, Subset.hash)
+    with db.session() as session:
+        return [dict(row) for row in session.execute(select(*columns).order_by(Subset.name)).mappings()]
+
+
+def diff(db: Database, first: str, second: str) -> SubsetDiff:
+    """What is in one subset and not in the other, and what changed its part."""
+    one, other = load(db, first), load(db, second)
+    both = np.intersect1d(one.ids, other.ids, assume_unique=True)
+    stayed = [np.intersect1d(one.splits[part], other.splits[part], assume_unique=True) for part in PARTS]
+    return SubsetDiff(
+        only_first=np.setdiff1d(one.ids, other.ids, assume_unique=True),
+        only_second=np.setdiff1d(other.ids, one.ids, assume_unique=True),
+        both=both,
+        moved=np.setdiff1d(both, np.concatenate(stayed), assume_unique=True),
+    )
+
+
+def resolve(db: Database, text: str) -> FrozenSubset:
+    """The frozen subset of that name; else the text is a filter, frozen under a name made of it and of its content.
+
+    The same filter on the same data gives the same subset; on more data a new one, so a run can be repeated either way.
+    """
+    if text in names(db):
+        return load(db, text)
+    split = make_split()
+    with db.session() as session:
+        members = _find_members(session, text, split=split)
+    if not members.ids:
+        raise QueryError(f"filter {text!r} matches no structure; see what is there with `mlipdb query all`")
+    digest = hashlib.sha256(f"{text.strip()}\n{members.hash}\n{split}".encode()).hexdigest()
+    words = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:40] or "all"
+    return _store(db, f"filter-{words}-{digest[:10]}", filter=text, split=split, members=members)
+
+
+def _find_members(session: Session, filter: str, *, split: Split) -> _Members:
+    """The members, read in one pass in the order of their ids."""
+    chosen = select_structure_ids(filter, subsets=frozen_subsets(session)).order_by(None).subquery()
+    row = StructureRow
+    query = select(row.id, Source.name, row.external_id, row.content_hash, Material.key)
+    query = query.join(Source, Source.id == row.source_id).join(Material, Material.id == row.material_id)
+    query = query.join(chosen, chosen.c.id == row.id).order_by(row.id)
+    ids: list[int] = []
+    parts: list[str] = []
+    lines: list[bytes] = []
+    for identity, source, external, content, material in session.execute(query.execution_options(yield_per=CHUNK)):
+        ids.append(identity)
+        parts.append(split.part(material if split.by == "material" else f"{source}/{external}"))
+        lines.append(orjson.dumps([source, external, content.hex()]))
+    return _Members(ids, parts, _hash(lines))
+
+
+def _hash(lines: list[bytes]) -> str:
+    """SHA-256 of the sorted lines; JSON keeps apart what a plain separator could join."""
+    digest = hashlib.sha256()
+    for line in sorted(lines):
+        digest.update(line + b"\n")
+    return digest.hexdigest()
+
+
+def _store(db: Database, name: str, *, filter: str, split: Split, members: _Members) -> FrozenSubset:
+    """Insert the rows, or return what has that name already when its content is the same."""
+    settings = {"split_by": split.by, "fractions": format_fractions(split.fractions), "seed": split.seed}
+    with db.write() as session:
+        row = session.scalars(select(Subset).where(Subset.name == name)).one_or_none()
+        if row is None:
+            row = Subset(name=name, filter=filter, hash=members.hash, size=len(members.ids), **settings)
+            row.created_at = datetime.now(UTC)
+            session.add(row)
+            session.flush()
+            for values in _member_rows(row.id, members):
+                session.execute(insert(SubsetMember), values)
+        else:
+            _check_same(row, settings=settings, members=members)
+        return _frozen(session, row)
+
+
+def _member_rows(subset_id: int, members: _Members) -> Iterator[list[dict[str, object]]]:
+    for start in range(0, len(members.ids), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        yield [
+            {"subset_id": subset_id, "structure_id": identity, "split": part}
+            for identity, part in zip(members.ids[chunk], members.parts[chunk], strict=True)
+        ]
+
+
+def _check_same(row: Subset, *, settings: dict[str, object], members: _Members) -> None:
+    changed = [
+        f"{key} is {getattr(row, key)}, not {value}" for key, value in settings.items() if getattr(row, key) != value
+    ]
+    if row.hash != members.hash:
+        changed.insert(0, f"it has {row.size} structures, the filter now matches {len(members.ids)} (other content)")
+    if changed:
+        raise ConfigError(
+            f"subset {row.name!r} is frozen already with something else: {'; '.join(changed)}. Choose another name, or "
+            f"use it as it is"
+        )
+
+
+def _frozen(session: Session, row: Subset) -> FrozenSubset:
+    columns = select(SubsetMember.structure_id, SubsetMember.split).where(SubsetMember.subset_id == row.id)
+    found = session.execute(columns.order_by(SubsetMember.structure_id)).tuples().all()
+    ids = np.array([identity for identity, _ in found], dtype=np.int64)
+    parts = np.array([part for _, part in found], dtype="U16")
+    train, validation, test = parse_fractions(row.fractions)
+    return FrozenSubset(
+        id=row.id,
+        name=row.name,
+        filter=row.filter,
+        hash=row.hash,
+        split_by=row.split_by,
+        fractions=(train, validation, test),
+        seed=row.seed,
+        created_at=row.created_at.replace(tzinfo=UTC),  # SQLite gives the time back without its zone
+        ids=ids,
+        splits={part: ids[parts == part] for part in PARTS},
+    )
+
+
+def materials_per_part(db: Database, subset: FrozenSubset) -> dict[str, int]:
+    """How many materials each part holds."""
+    query = select(SubsetMember.split, StructureRow.material_id).distinct()
+    query = query.join(StructureRow, StructureRow.id == SubsetMember.structure_id)
+    with db.session() as session:
+        found = Counter(part for part, _ in session.execute(query.where(SubsetMember.subset_id == subset.id)))
+    return {part: found[part] for part in PARTS}
