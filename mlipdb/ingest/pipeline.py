@@ -14,7 +14,7 @@ from mlipdb.database import Database
 from mlipdb.errors import IngestError, MlipdbError
 from mlipdb.ingest.duplicates import DuplicateFilter
 from mlipdb.ingest.reader import Frame, Reader, Rejected
-from mlipdb.ingest.sources import SourceBook, SourceFacts
+from mlipdb.ingest.sources import FileReading, SourceBook, SourceFacts
 from mlipdb.ingest.stream import FileDigest
 from mlipdb.ingest.symmetry import SymmetryFinder, SymmetryTask
 from mlipdb.labels import Method, check_label
@@ -98,8 +98,7 @@ def ingest(
         run = _Run(db, book.open(), method_id=db.method_id(facts.method), finder=finder, batch=settings.batch)
         run.report, run.progress = report, progress or _silent
         try:
-            for path in paths:
-                _read_file(run, book, reader, path, settings=settings)
+            _read_files(run, book, reader, paths, settings=settings)
             report.state = "complete"
         finally:
             if report.state != "complete":
@@ -128,27 +127,29 @@ def _silent(report: IngestReport) -> None:
     """Report to nobody."""
 
 
-def _read_file(run: "_Run", book: SourceBook, reader: Reader, path: Path, *, settings: IngestSettings) -> None:
-    digest = FileDigest()
+def _read_files(
+    run: "_Run", book: SourceBook, reader: Reader, paths: Sequence[Path], *, settings: IngestSettings
+) -> None:
+    """Read all files; small ones share shards, so they count as read only when all records are stored."""
     report = run.report
-    before, refused = report.records, report.quarantined
-    options = {"keys": settings.keys, "units": settings.units, "source": report.source, "digest": digest}
+    options = {"keys": settings.keys, "units": settings.units, "source": report.source}
+    read: dict[str, FileReading] = {}
     try:
-        run.read(reader.frames(path, options), path.name)
+        for path in paths:
+            digest = FileDigest()
+            before, refused = report.records, report.quarantined
+            run.read(reader.frames(path, {**options, "digest": digest}), path.name)
+            report.sha256[path.name] = digest.sha256(path)
+            read[path.name] = FileReading(
+                report.sha256[path.name], report.records - before, report.quarantined - refused
+            )
     except IngestError as error:
         run.flush()
-        raise IngestError(
-            f"{error} [taken {report.taken}, duplicates {report.duplicates}, quarantined {report.quarantined}]"
-        ) from error
+        book.finish(read)
+        kept = f"taken {report.taken}, duplicates {report.duplicates}, quarantined {report.quarantined}"
+        raise IngestError(f"{error} [{kept}]") from error
     run.flush()
-    report.sha256[path.name] = digest.sha256(path)
-    note = book.read_to_end(
-        path.name,
-        sha256=report.sha256[path.name],
-        records=report.records - before,
-        quarantined=report.quarantined - refused,
-    )
-    report.notes += [note] if note else []
+    report.notes += book.finish(read)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,15 @@ class SourceFile:
     records: int = 0
     quarantined: int = 0
     complete: bool = False
+
+
+@dataclass(frozen=True)
+class FileReading:
+    """What reading a file to its end showed."""
+
+    sha256: str
+    records: int
+    quarantined: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,17 +112,19 @@ class SourceBook:
         self._save(files)
         return self.id
 
-    def read_to_end(self, name: str, *, sha256: str, records: int, quarantined: int) -> str | None:
-        """Remember a file that was read whole; a note when a file of the same size and ends was another before."""
-        files = self._stored_files()
-        before = files[name].get("sha256")
-        whole = replace(self._seen[name], sha256=sha256, records=records, quarantined=quarantined, complete=True)
-        self._save({**files, name: asdict(whole)})
-        if before not in (None, sha256):
-            return (
-                f"{name} is not the file of the last ingest (sha256 {sha256}, was {before}); its new records were added"
-            )
-        return None
+    def finish(self, read: Mapping[str, FileReading]) -> list[str]:
+        """Remember files that were read whole and whose records are stored; a note for each that has changed."""
+        files, notes = self._stored_files(), []
+        for name, reading in read.items():
+            before = files[name].get("sha256")
+            files[name] = asdict(self._seen[name]) | asdict(reading) | {"complete": True}
+            if before not in (None, reading.sha256):
+                notes.append(
+                    f"{name} is not the file of the last ingest (sha256 {reading.sha256}, was {before}); "
+                    "its new records were added"
+                )
+        self._save(files)
+        return notes
 
     def close(self, state: str) -> int:
         """Set the state and the counts that follow from it; how many structures the source has."""

@@ -52,17 +52,18 @@ def fetch(
     if expected is None:
         part.unlink(missing_ok=True)  # without a hash nobody could tell that two halves belong together
     downloader = ResumingDownload(part, progress=progress)
+    pooch.get_logger().setLevel("WARNING")  # it announces each download on stderr
     try:
         return Path(pooch.retrieve(url, expected, fname=path.name, path=folder, downloader=downloader))
     except ValueError as error:  # pooch's word for a wrong hash; it has removed the file
         raise DownloadError(
-            f"{url}: {_hashes(str(error), expected)}; the file was removed. Repeat the command; if it happens again, the "
-            "published file has changed"
+            f"{url}: {_hashes(str(error), expected)}; the file was removed. Repeat the command; if it happens again, "
+            "the published file has changed"
         ) from error
     except OSError as error:  # requests' errors are OSErrors, too
         raise DownloadError(
-            f"{url} cannot be fetched ({error}); {_size(part)} bytes are kept. Repeat the command to go on from there, or "
-            f"download it by hand and put it at {path}"
+            f"{url} cannot be fetched ({error}); {_size(part)} bytes are kept. Repeat the command to go on from there, "
+            f"or download it by hand and put it at {path}"
         ) from error
 
 
@@ -100,6 +101,8 @@ class ResumingDownload:
                 return
             answer.raise_for_status()
             resumed = answer.status_code == requests.codes.partial_content
+            if not resumed and answer.status_code != requests.codes.ok:
+                raise requests.HTTPError(f"the server answered {answer.status_code} {answer.reason}")
             self._store(answer, have if resumed else 0)
 
     def _store(self, answer: requests.Response, have: int) -> None:
@@ -122,7 +125,8 @@ def _checked(path: Path, expected: str | None) -> Path:
         found = pooch.file_hash(str(path), alg=kind)
         if found != digest:
             raise DownloadError(
-                f"{path} has {kind} {found}, expected {digest}: it is damaged or another file; remove it to fetch it again"
+                f"{path} has {kind} {found}, expected {digest}: it is damaged or another file; "
+                "remove it to fetch it again"
             )
     return path
 
