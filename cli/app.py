@@ -6,7 +6,14 @@ from typing import Annotated
 import typer
 
 from mlipdb.cli.care import db_app, gc, verify
+from mlipdb.cli.evaluate import evaluate
+from mlipdb.cli.ingest import ingest
+from mlipdb.cli.label import label
+from mlipdb.cli.query import query
+from mlipdb.cli.quickstart import quickstart
 from mlipdb.cli.show import show
+from mlipdb.cli.subset import app as subset_app
+from mlipdb.cli.train import train
 from mlipdb.errors import MlipdbError
 
 app = typer.Typer(
@@ -27,10 +34,17 @@ def options(
     """A database for machine-learned interatomic potentials: ingest, query, label, train."""
 
 
+app.command()(quickstart)
+app.command()(ingest)
+app.command()(label)
+app.command()(train)
+app.command()(evaluate)
 app.command()(show)
 app.command()(verify)
 app.command()(gc)
 app.add_typer(db_app, name="db")
+app.command()(query)
+app.add_typer(subset_app, name="subset")
 
 
 def main() -> None:

@@ -67,3 +67,28 @@ def postgresql_url(postgresql_server: str) -> Iterator[str]:
     with admin.connect() as connection:
         connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
     admin.dispose()
+
+
+@pytest.fixture(scope="session")
+def tiny_nqx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A .nqx file of a tiny Nequix with random weights for H, C, O and Si."""
+    import jax  # here, because the settings above must come first
+
+    from mlipdb.trainers.models.nequix import Nequix, NequixConfig
+    from mlipdb.trainers.models.nqx import save_nqx
+
+    config = NequixConfig(
+        atomic_numbers=(1, 6, 8, 14),
+        e0=(-1.5, -7.25, -5.0, -4.125),
+        hidden_irreps="8x0e + 4x1o",
+        lmax=1,
+        n_layers=2,
+        cutoff=3.5,
+        radial_basis_size=4,
+        radial_mlp_size=8,
+        radial_mlp_layers=1,
+        avg_n_neighbors=10.0,
+    )
+    path = tmp_path_factory.mktemp("weights") / "tiny.nqx"
+    save_nqx(path, Nequix.create(config, key=jax.random.key(5)))
+    return path

@@ -1,1 +1,14 @@
-"""labelling."""
+"""Labels from teachers: what a teacher is, how one is found, and the runner."""
+
+from mlipdb.labelling.batches import BatchLimits as BatchLimits
+from mlipdb.labelling.compare import Comparison as Comparison
+from mlipdb.labelling.compare import compare_with_source as compare_with_source
+from mlipdb.labelling.load import load_teacher as load_teacher
+from mlipdb.labelling.load import teacher_names as teacher_names
+from mlipdb.labelling.runner import LabelReport as LabelReport
+from mlipdb.labelling.runner import Progress as Progress
+from mlipdb.labelling.runner import label as label
+from mlipdb.labelling.teacher import LabelRequest as LabelRequest
+from mlipdb.labelling.teacher import Teacher as Teacher
+from mlipdb.labelling.teacher import TeacherInfo as TeacherInfo
+from mlipdb.labelling.writer import Flush as Flush

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32
@@ -59,7 +59,7 @@ class LabelRequest:
     """
 
     base: bool
-    hessian_row_numbers: Sequence[Int32[np.ndarray, " rows"]]
+    hessian_row_numbers: Sequence[Int32[np.ndarray, " _"]]
 
 
 @runtime_checkable
@@ -84,6 +84,6 @@ class LoadableTeacher(Teacher, Protocol):
     """A teacher class as an entry point of the group mlipdb.teachers names it: one entry point a checkpoint name."""
 
     @classmethod
-    def load(cls, name: str, *, weights: Path | None, cache: Path | None, offline: bool) -> Self:
+    def load(cls, name: str, *, weights: Path | None, cache: Path | None, offline: bool) -> Teacher:
         """The teacher of that name, from a file where one is given, else from the package or fetched into cache."""
         ...

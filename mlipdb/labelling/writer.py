@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
 
 from sqlalchemy import select
 
@@ -42,7 +41,7 @@ class LabelWriter:
         self._bytes = 0
         self._last = time.monotonic()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "LabelWriter":
         return self
 
     def __exit__(

@@ -112,7 +112,7 @@ class PairPotential:
 
     def _amplitude(self, structure: Structure, senders: np.ndarray, receivers: np.ndarray) -> np.ndarray:
         numbers = structure.atomic_numbers.astype(np.float64)
-        return self.strength * np.sqrt(numbers[senders] * numbers[receivers])
+        return np.asarray(self.strength * np.sqrt(numbers[senders] * numbers[receivers]))
 
     def _inside(self, vectors: np.ndarray) -> np.ndarray:
-        return 1.0 - np.square(vectors).sum(axis=1) / self.cutoff**2
+        return np.asarray(1.0 - np.square(vectors).sum(axis=1) / self.cutoff**2)

@@ -94,17 +94,14 @@ class TeacherConformance(abc.ABC):
             moved = _moved(structure, positions=structure.positions[order])
             moved = replace(moved, atomic_numbers=structure.atomic_numbers[order])
             label, other = self.base([structure])[0], self.base([moved])[0]
-            np.testing.assert_allclose(other.energy_uncorrected, label.energy_uncorrected, atol=self.batch_tolerance)
-            assert label.forces is not None
-            np.testing.assert_allclose(other.forces, label.forces[order], atol=10 * self.batch_tolerance)
+            _close(other.energy_uncorrected, label.energy_uncorrected, within=self.batch_tolerance)
+            _close(other.forces, _present(label.forces)[order], within=10 * self.batch_tolerance)
             if label.atomic_energies is not None:
-                expected = label.atomic_energies[order]
-                np.testing.assert_allclose(other.atomic_energies, expected, atol=self.batch_tolerance)
+                _close(other.atomic_energies, label.atomic_energies[order], within=self.batch_tolerance)
 
     def test_forces_are_minus_the_derivative_of_the_energy(self) -> None:
         for structure in self.structures():
-            forces = self.base([structure])[0].forces
-            assert forces is not None
+            forces = _present(self.base([structure])[0].forces)
             energies = self.energies(
                 [
                     _displaced(structure, row=row, by=sign * self.step)
@@ -113,41 +110,38 @@ class TeacherConformance(abc.ABC):
                 ]
             )
             slopes = (energies[::2] - energies[1::2]) / (2 * self.step)
-            np.testing.assert_allclose(forces.ravel(), -slopes, atol=self.force_tolerance)
+            _close(forces.ravel(), -slopes, within=self.force_tolerance)
 
     def test_stress_is_the_derivative_by_strain_over_the_volume(self) -> None:
         structure = self.structures()[0]
-        stress, volume = self.base([structure])[0].stress, structure.volume
-        assert stress is not None
+        stress, volume = _present(self.base([structure])[0].stress), structure.volume
         assert volume is not None
-        np.testing.assert_allclose(stress, stress.T, atol=self.stress_tolerance)
+        _close(stress, stress.T, within=self.stress_tolerance)
         for first, second in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)):
             strain = np.zeros((3, 3))
             strain[first, second] += 0.5 * self.step
             strain[second, first] += 0.5 * self.step
             stretched, pressed = self.energies([_strained(structure, strain), _strained(structure, -strain)])
             slope = (stretched - pressed) / (2 * self.step) / volume
-            np.testing.assert_allclose(stress[first, second], slope, atol=self.stress_tolerance)
+            _close(stress[first, second], slope, within=self.stress_tolerance)
 
     def test_hessian_rows_are_minus_the_derivative_of_the_forces(self) -> None:
         structures = self.structures()
         rows = [np.random.default_rng(3).permutation(3 * len(item))[:4].astype(np.int32) for item in structures]
         labels = self.teacher().label(structures, LabelRequest(base=False, hessian_row_numbers=rows))
         for structure, row_numbers, label in zip(structures, rows, labels, strict=True):
-            assert label.hessian_row_numbers is not None
-            assert label.hessian_row_numbers.tolist() == row_numbers.tolist()
-            for row, found in zip(row_numbers.tolist(), label.hessian_rows, strict=True):
+            assert _present(label.hessian_row_numbers).tolist() == row_numbers.tolist()
+            for row, found in zip(row_numbers.tolist(), _present(label.hessian_rows), strict=True):
                 pair = self.base([_displaced(structure, row=row, by=sign * self.step) for sign in (1, -1)])
-                slope = (pair[0].forces - pair[1].forces) / (2 * self.step)
-                np.testing.assert_allclose(found, -slope, atol=self.hessian_tolerance)
+                slope = (_present(pair[0].forces) - _present(pair[1].forces)) / (2 * self.step)
+                _close(found, -slope, within=self.hessian_tolerance)
 
     def test_a_request_for_rows_only_gives_rows_only(self) -> None:
         rows = np.array([0], np.int32)
         label = self.teacher().label([crystal()], LabelRequest(base=False, hessian_row_numbers=[rows]))[0]
         assert label.energy_uncorrected is None
         assert label.forces is None
-        assert label.hessian_rows is not None
-        assert label.hessian_rows.shape == (1, 2, 3)
+        assert _present(label.hessian_rows).shape == (1, 2, 3)
 
     def test_structures_may_ask_for_different_numbers_of_rows(self) -> None:
         structures = self.structures()
@@ -159,9 +153,7 @@ class TeacherConformance(abc.ABC):
             if len(rows) == 0:
                 assert part.hessian_rows is None
                 continue
-            assert full.hessian_rows is not None
-            expected = full.hessian_rows[rows]
-            np.testing.assert_allclose(part.hessian_rows, expected, atol=10 * self.batch_tolerance)
+            _close(part.hessian_rows, _present(full.hessian_rows)[rows], within=10 * self.batch_tolerance)
 
     def test_the_energy_is_the_sum_of_the_atomic_energies(self) -> None:
         info = self.teacher().info
@@ -170,8 +162,7 @@ class TeacherConformance(abc.ABC):
                 continue
             assert label.atomic_energies_include_e0 == info.e0_included
             if info.e0_included:
-                total = label.atomic_energies.sum()
-                np.testing.assert_allclose(label.energy_uncorrected, total, atol=self.batch_tolerance)
+                _close(label.energy_uncorrected, label.atomic_energies.sum(), within=self.batch_tolerance)
 
     def test_an_element_that_is_not_covered_is_an_error_that_names_it(self) -> None:
         if self.foreign is None:
@@ -209,7 +200,19 @@ class TeacherConformance(abc.ABC):
             one, other = getattr(first, name), getattr(second, name)
             assert (one is None) == (other is None)
             if one is not None:
-                np.testing.assert_allclose(one, other, atol=10 * self.batch_tolerance, rtol=0, err_msg=name)
+                _close(one, other, within=10 * self.batch_tolerance)
+
+
+def _present(array: np.ndarray | None) -> np.ndarray:
+    assert array is not None
+    return array
+
+
+def _close(found: np.ndarray | float | None, expected: np.ndarray | float | None, *, within: float) -> None:
+    """Equal up to an absolute error."""
+    assert found is not None
+    assert expected is not None
+    np.testing.assert_allclose(found, expected, atol=within, rtol=0)
 
 
 def _moved(

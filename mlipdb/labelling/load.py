@@ -1,0 +1,53 @@
+"""From a teacher's name to a teacher."""
+
+from pathlib import Path
+
+from mlipdb import registry
+from mlipdb.errors import MissingExtraError
+from mlipdb.labelling.teacher import LoadableTeacher, Teacher
+
+GROUP = "mlipdb.teachers"
+
+# Well-known teachers whose adapters are not written yet, with what each will need; a name may go on after a dash.
+PLANNED = {
+    "chgnet": "mlipdb[chgnet]",
+    "esen": "mlipdb[fairchem]",
+    "fairchem": "mlipdb[fairchem]",
+    "m3gnet": "matgl",
+    "mace": "mlipdb[mace]",
+    "mace-mp": "mlipdb[mace]",
+    "mace-off": "mlipdb[mace]",
+    "matgl": "matgl",
+    "tensornet": "matgl",
+    "uma": "mlipdb[fairchem]",
+}
+
+
+def teacher_names() -> tuple[str, ...]:
+    """Every teacher that can be asked for by name; nothing is imported."""
+    return registry.names(GROUP)
+
+
+def load_teacher(
+    name: str, *, weights: Path | None = None, cache: Path | None = None, offline: bool = False
+) -> Teacher:
+    """The teacher of a name, with weights from a file where one is given, else from the package or fetched into cache.
+
+    Raises ConfigError for an unknown name, MissingExtraError for a teacher that another package brings.
+    """
+    if name not in teacher_names():
+        _refuse_planned(name)
+        registry.check(GROUP, name, also=PLANNED)
+    chosen: type[LoadableTeacher] = registry.load(GROUP, name)
+    return chosen.load(name, weights=weights, cache=cache, offline=offline)
+
+
+def _refuse_planned(name: str) -> None:
+    word = name.lower()
+    planned = next((known for known in PLANNED if word == known or word.startswith(f"{known}-")), None)
+    if planned is None:
+        return
+    raise MissingExtraError(
+        f"teacher {name!r} needs `pip install '{PLANNED[planned]}'`, and its adapter is not in this release of mlipdb "
+        f"yet, so installing that is not enough today. Teachers in this release: {', '.join(teacher_names())}"
+    )

@@ -1,0 +1,181 @@
+"""The teacher ``nequix``: published weights by name, or any .nqx file or checkpoint folder of mlipdb."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float64, Int32
+
+from mlipdb.errors import LabelError
+from mlipdb.labelling.teacher import LabelRequest, TeacherInfo
+from mlipdb.labels import Label
+from mlipdb.structures import Structure
+from mlipdb.teachers.published import PUBLISHED, known_file, published_name
+from mlipdb.trainers.archive import DOCUMENT
+from mlipdb.trainers.batching.neighbours import Neighbours, neighbours
+from mlipdb.trainers.batching.pad import GraphShape, needed_shape, pad_graph, round_up
+from mlipdb.trainers.checkpoint import load_model
+from mlipdb.trainers.graph import AtomicGraph, Prediction
+from mlipdb.trainers.models.base import AbstractForceField
+from mlipdb.trainers.models.derive import predict, predict_with_rows
+from mlipdb.trainers.models.nqx import load_nqx
+from mlipdb.trainers.run_files import best_checkpoint
+from mlipdb.version import __version__
+
+KEPT_LISTS = 2048  # neighbour lists kept between edges() and label(): more than the runner holds at once
+
+_predict = eqx.filter_jit(predict)
+_predict_with_rows = eqx.filter_jit(predict_with_rows)
+
+
+class NequixTeacher:
+    """Labels by a conservative model of mlipdb in float32; E0 is added in float64 on the host.
+
+    Energies are sums of the atomic energies, E0 inside. Hessian rows are Hessian-vector products, one for the k-th
+    rows of all structures of a batch.
+    """
+
+    def __init__(self, model: AbstractForceField, info: TeacherInfo) -> None:
+        self.info = info
+        self._model = model
+        self._e0 = np.zeros(119)
+        self._e0[list(model.atomic_numbers)] = np.asarray(model.e0, dtype=np.float64)
+        self._lists: OrderedDict[bytes, Neighbours] = OrderedDict()
+
+    @classmethod
+    def load(cls, name: str, *, weights: Path | None, cache: Path | None, offline: bool) -> "NequixTeacher":
+        """The teacher of a published name, or of a file or checkpoint folder; see TeacherInfo for what is remembered.
+
+        A published file is known by its hash, so that it is the same teacher whether given by name or by path.
+        """
+        path = weights if weights is not None else known_file(name, cache=cache, offline=offline)
+        if not path.exists():
+            raise LabelError(f"no weights at {path}; give a .nqx file or a checkpoint folder with --weights")
+        model = load_model(path) if path.is_dir() else load_nqx(path)[0]
+        sha256 = hashlib.sha256(_identity(path).read_bytes()).hexdigest()
+        known = published_name(sha256)
+        if known is not None and name in PUBLISHED and name != known:
+            raise LabelError(f"{path} holds the weights of {known}, not of {name}; use --teacher {known}")
+        published = PUBLISHED.get(known or name)
+        info = TeacherInfo(
+            name=known or name,
+            weights_sha256=sha256,
+            package="mlipdb",
+            package_version=__version__,
+            dtype="float32",
+            e0_included=True,
+            atomic_numbers=frozenset(model.atomic_numbers),
+            functional=None if published is None else published.functional,
+        )
+        return cls(model, info)
+
+    def edges(self, structure: Structure) -> int:
+        """Pairs within the cutoff, images included. The list is kept for the call of label that follows."""
+        return len(self._neighbours(structure))
+
+    def label(self, structures: Sequence[Structure], request: LabelRequest) -> list[Label]:
+        """Labels of a batch: one evaluation, and one Hessian-vector product for each row that the greediest asks for.
+
+        Raises LabelError for an element that the model was not made for, MemoryError when the device is too small.
+        """
+        for structure in structures:
+            self.info.check_elements(structure)
+        lists = [self._neighbours(structure) for structure in structures]
+        graph = pad_graph(structures, lists, shape=_shape(needed_shape(structures, lists)))
+        dofs = batch_dofs(structures, request.hessian_row_numbers, graphs=len(graph.graph_mask))
+        prediction, rows = self._evaluate(graph, dofs)
+        return self._split(structures, request, prediction=prediction, rows=rows)
+
+    def _neighbours(self, structure: Structure) -> Neighbours:
+        key = structure.content_hash
+        if key not in self._lists:
+            self._lists[key] = neighbours(structure, self._model.cutoff)
+            if len(self._lists) > KEPT_LISTS:
+                self._lists.popitem(last=False)
+        return self._lists[key]
+
+    def _evaluate(self, graph: AtomicGraph, dofs: Int32[np.ndarray, "rows graphs"]) -> tuple[Prediction, np.ndarray]:
+        """On the device, then as numpy arrays."""
+        try:
+            if not len(dofs):
+                return jax.device_get(_predict(self._model, graph)), np.zeros((0, 0, 3))
+            found: tuple[Prediction, np.ndarray] = jax.device_get(
+                _predict_with_rows(self._model, graph, jnp.asarray(dofs))
+            )
+            return found
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise MemoryError(str(error).splitlines()[0]) from error
+
+    def _split(
+        self, structures: Sequence[Structure], request: LabelRequest, *, prediction: Prediction, rows: np.ndarray
+    ) -> list[Label]:
+        """The arrays of the batch structure by structure, as float64."""
+        labels, first = [], 0
+        for place, (structure, numbers) in enumerate(zip(structures, request.hessian_row_numbers, strict=True)):
+            atoms = slice(first, first + len(structure))
+            first += len(structure)
+            label = Label(
+                hessian_row_numbers=numbers if len(numbers) else None,
+                hessian_rows=rows[: len(numbers), atoms].astype(np.float64) if len(numbers) else None,
+            )
+            labels.append(
+                self._with_base(label, structure, prediction, atoms=atoms, graph=place) if request.base else label
+            )
+        return labels
+
+    def _with_base(
+        self, label: Label, structure: Structure, prediction: Prediction, *, atoms: slice, graph: int
+    ) -> Label:
+        interaction = np.asarray(prediction.atomic_energies[atoms], dtype=np.float64)
+        atomic: Float64[np.ndarray, " atoms"] = interaction + self._e0[structure.atomic_numbers]
+        return replace(
+            label,
+            energy_uncorrected=float(atomic.sum()),
+            forces=np.asarray(prediction.forces[atoms], dtype=np.float64),
+            stress=np.asarray(prediction.stress[graph], dtype=np.float64) if all(structure.pbc) else None,
+            atomic_energies=atomic,
+            atomic_energies_include_e0=True,
+        )
+
+
+def _identity(path: Path) -> Path:
+    """The file whose hash stands for the weights; a checkpoint's document holds the hashes of its arrays."""
+    return path if path.is_file() else (best_checkpoint(path) or path) / DOCUMENT
+
+
+def batch_dofs(
+    structures: Sequence[Structure], row_numbers: Sequence[Int32[np.ndarray, " _"]], *, graphs: int
+) -> Int32[np.ndarray, "rows graphs"]:
+    """Row numbers of each structure as degrees of freedom of the whole batch; -1 where a structure asks for no more.
+
+    The number of rows is exact up to eight, then rounded up so that few programs are compiled.
+    """
+    most = max((len(numbers) for numbers in row_numbers), default=0)
+    padded = most if most <= 8 else round_up(most, smallest=8)
+    dofs = np.full((padded, graphs), -1, dtype=np.int32)
+    first = 0
+    for place, (structure, numbers) in enumerate(zip(structures, row_numbers, strict=True)):
+        dofs[: len(numbers), place] = 3 * first + numbers
+        first += len(structure)
+    return dofs
+
+
+def _shape(needed: GraphShape) -> GraphShape:
+    """A padded shape. Edges are nearly all of the work and get a fine ladder, atoms and graphs a coarse one."""
+    return GraphShape(
+        atoms=_power_of_two(needed.atoms, smallest=64),
+        edges=round_up(needed.edges, smallest=1024),
+        graphs=_power_of_two(needed.graphs, smallest=128),
+    )
+
+
+def _power_of_two(count: int, *, smallest: int) -> int:
+    return max(smallest, 1 << (count - 1).bit_length())
