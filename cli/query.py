@@ -21,7 +21,7 @@ def query(
     count: Annotated[bool, typer.Option("--count", help="Print the number of structures only.")] = False,
     limit: Annotated[
         int | None,
-        typer.Option(min=0, help="Print at most this many structures, 0 for all. [default: 20 as text, all as --json]"),
+        typer.Option(min=0, help="Print at most this many, 0 for all (20 as text, all with --json)."),
     ] = None,
     json: JsonOption = False,
 ) -> None:

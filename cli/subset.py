@@ -28,11 +28,12 @@ def freeze(
     json: JsonOption = False,
 ) -> None:
     """Freeze what a filter matches now, so that it can be trained on and named again."""
-    from mlipdb.subsets import freeze, parse_fractions
+    from mlipdb.subsets import SplitLeakWarning, freeze, parse_fractions
 
     settings: dict[str, Any] = {"split_by": split_by, "fractions": parse_fractions(fractions), "seed": seed}
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", SplitLeakWarning)
         subset = freeze(open_database(context), name, filter=filter, **settings)
     for warning in caught:
         talk(f"warning: {warning.message}")

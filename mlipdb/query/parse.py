@@ -117,6 +117,8 @@ def _syntax_error(error: UnexpectedInput, rewritten: Rewritten) -> QueryError:
     allowed = error.allowed or set()
     if "ESCAPED_STRING" in allowed and "OPERATOR" not in allowed:
         message = "expected a value here: a number, a string in double quotes, TRUE or FALSE"
+    elif "KNOWN" in allowed:
+        message = "expected KNOWN or UNKNOWN here"
     elif "SIGNED_INT" in allowed:
         message = "expected a whole number here"
     elif "_AND" in allowed:

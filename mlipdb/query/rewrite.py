@@ -99,13 +99,15 @@ class _Rewriter:
 
     def comparison(self) -> None:
         """Everything up to AND, OR or a closing parenthesis; the OPTIMADE grammar judges it."""
-        after_operand = False
+        after_operand = after_length = False
         while self.peek().kind not in ("boolean", "end") and self.peek().text != ")":
             token = self.peek()
             operand = token.kind in ("string", "number") or (token.kind == "word" and token.text not in KEYWORDS)
             if operand and after_operand:
                 raise self.error("expected AND or OR before this", position=token.start)
-            after_operand = operand
+            if token.kind == "number" and after_length and not token.text.lstrip("+-").isdigit():
+                raise self.error("LENGTH takes a whole number", position=token.start)
+            after_operand, after_length = operand, after_length or token.text == "LENGTH"
             self.take(as_text=ALIASES.get(token.text) if token.kind == "word" else None)
 
     def shorthand(self, token: Lexeme) -> None:

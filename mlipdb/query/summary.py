@@ -45,7 +45,7 @@ def summarise(session: Session, text: str, *, limit: int | None) -> Answer:
 
 def frozen_subsets(session: Session) -> dict[str, int]:
     """Names and ids of the frozen subsets: what a filter may name."""
-    return dict(session.execute(select(Subset.name, Subset.id)).tuples().all())
+    return {row.name: row.id for row in session.execute(select(Subset.name, Subset.id))}
 
 
 def _structures(session: Session, *, ids: list[int], at_once: int = 5000) -> tuple[StructureSummary, ...]:

@@ -241,7 +241,7 @@ def _check_same(row: Subset, *, settings: dict[str, object], members: _Members) 
 
 def _frozen(session: Session, row: Subset) -> FrozenSubset:
     columns = select(SubsetMember.structure_id, SubsetMember.split).where(SubsetMember.subset_id == row.id)
-    found = session.execute(columns.order_by(SubsetMember.structure_id)).tuples().all()
+    found = session.execute(columns.order_by(SubsetMember.structure_id)).all()
     ids = np.array([identity for identity, _ in found], dtype=np.int64)
     parts = np.array([part for _, part in found], dtype="U16")
     train, validation, test = parse_fractions(row.fractions)
