@@ -1,0 +1,61 @@
+"""`mlipdb train`: a student from a subset."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlipdb.cli.context import JsonOption, open_database, show_json, talk
+
+if TYPE_CHECKING:
+    from mlipdb.trainers.train import TrainResult
+
+
+def train(
+    context: typer.Context,
+    subset: Annotated[str | None, typer.Option(help="A frozen subset or a filter, which is frozen first.")] = None,
+    model: Annotated[str | None, typer.Option(help="The student's architecture; else the recipe's.")] = None,
+    recipe: Annotated[str, typer.Option(help="A shipped recipe (nano, nequix-mp) or a .toml file.")] = "nano",
+    setting: Annotated[list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Method to distil from: its name or number.")] = None,
+    align: Annotated[str | None, typer.Option(help="Teacher's energies to the labels': least-squares or none.")] = None,
+    name: Annotated[str | None, typer.Option(help="What to call the run.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Go on with this run; it keeps its subset and recipe.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Train a student, with --teacher also on the teacher's atomic energies and Hessian rows."""
+    from mlipdb.trainers.cookbook import load_recipe
+    from mlipdb.trainers.progress import make_reporter
+    from mlipdb.trainers.train import resume as go_on
+    from mlipdb.trainers.train import train as start
+
+    settings = _settings(setting, model=model, align=align)
+    reporter = make_reporter(sys.stderr)
+    if subset is not None and resume is None:
+        chosen = load_recipe(recipe, settings=settings)
+        result = start(open_database(context), subset, recipe=chosen, reporter=reporter, teacher=teacher, name=name)
+    elif resume is not None and not (subset or settings or teacher or name):
+        result = go_on(open_database(context), resume, reporter=reporter)
+    else:
+        raise typer.BadParameter(
+            "give --subset to start a run; or --resume RUN alone, since a run keeps its subset, recipe and teacher"
+        )
+    _show(result, json=json)
+
+
+def _settings(settings: list[str] | None, *, model: str | None, align: str | None) -> tuple[str, ...]:
+    """--model and --align are settings with options of their own."""
+    found = list(settings or ())
+    found += [f'model.name="{model}"'] if model else []
+    found += [f'distillation.alignment="{align}"'] if align else []
+    return tuple(found)
+
+
+def _show(result: "TrainResult", *, json: bool) -> None:
+    if json:
+        show_json(
+            {"run": result.name, "path": str(result.folder), "best_checkpoint": str(result.best), **result.metrics}
+        )
+        return
+    talk(f"best checkpoint: {result.best}\nnext: mlipdb evaluate {result.name} --subset '{result.subset}'")
+    print(result.name)

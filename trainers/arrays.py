@@ -1,0 +1,44 @@
+"""The arrays of a pytree by name, and back."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlipdb.errors import CorruptError
+
+T = TypeVar("T")
+
+
+def named_arrays(tree: object) -> dict[str, np.ndarray]:
+    """Every array leaf under its place in the tree, such as ``layers[0].weight``."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(eqx.filter(tree, eqx.is_array))
+    return {_name(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def with_arrays(tree: T, arrays: Mapping[str, np.ndarray], *, where: str) -> T:
+    """The tree with its array leaves replaced by those of the same name, bit for bit.
+
+    Raises CorruptError, naming `where`, when names, shapes or dtypes differ.
+    """
+    expected = named_arrays(tree)
+    if expected.keys() != arrays.keys():
+        missing, extra = sorted(expected.keys() - arrays.keys()), sorted(arrays.keys() - expected.keys())
+        raise CorruptError(f"{where}: arrays do not fit the model: missing {missing[:3]}, not expected {extra[:3]}")
+    for name, array in expected.items():
+        if array.shape != arrays[name].shape or array.dtype != arrays[name].dtype:
+            raise CorruptError(
+                f"{where}: array {name!r} is {arrays[name].dtype} {arrays[name].shape}; "
+                f"the model has {array.dtype} {array.shape}"
+            )
+    filled: T = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.asarray(arrays[_name(path)]) if eqx.is_array(leaf) else leaf, tree
+    )
+    return filled
+
+
+def _name(path: tuple[object, ...]) -> str:
+    return jax.tree_util.keystr(path).lstrip(".")

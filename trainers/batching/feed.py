@@ -1,0 +1,94 @@
+"""Batches of a part of the data, prepared ahead by threads, in the planned order."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import numpy as np
+from jaxtyping import Int64
+
+from mlipdb.trainers.batching.packing import PlannedBatch
+from mlipdb.trainers.batching.pad import pad_graph
+from mlipdb.trainers.batching.records import RecordSource
+from mlipdb.trainers.batching.targets import Convention, choose_rows, pad_targets
+from mlipdb.trainers.graph import Batch
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FedBatch:
+    """A padded batch of numpy arrays, with the ids of its structures."""
+
+    batch: Batch
+    ids: Int64[np.ndarray, " structures"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Feed:
+    """Makes the batches of one part of the data: ids are that part's structures, in the order that plans count them.
+
+    row_count is the number of Hessian rows per structure and step.
+    """
+
+    source: RecordSource
+    ids: Int64[np.ndarray, " structures"]
+    convention: Convention
+    row_count: int = 0
+    seed: int = 0
+    threads: int = 1
+
+    def batches(self, plan: Sequence[PlannedBatch], *, epoch: int = 0) -> Iterator[FedBatch]:
+        """The planned batches in order; the same whatever the number of threads."""
+        return ahead([partial(self.prepare, planned, epoch=epoch) for planned in plan], threads=self.threads)
+
+    def stacks(self, groups: Sequence[tuple[PlannedBatch, ...]], *, devices: int, epoch: int) -> Iterator[FedBatch]:
+        """The groups in order, each stacked along a leading axis of one batch per device.
+
+        Devices for which a group has no batch get one in which everything is masked.
+        """
+        tasks = [partial(self._stack, group, devices=devices, epoch=epoch) for group in groups]
+        return ahead(tasks, threads=self.threads)
+
+    def prepare(self, planned: PlannedBatch, *, epoch: int = 0) -> FedBatch:
+        """Read, list neighbours where that is not done yet, choose Hessian rows, and pad."""
+        ids = self.ids[planned.members]
+        records = self.source.get(ids)
+        rows = [choose_rows(record, count=self.row_count, seed=self.seed, epoch=epoch) for record in records]
+        targets = pad_targets(
+            records, convention=self.convention, shape=planned.shape, rows=rows, row_count=self.row_count
+        )
+        graph = pad_graph(
+            [record.structure for record in records], [record.neighbours for record in records], shape=planned.shape
+        )
+        return FedBatch(batch=Batch(graph, targets), ids=ids)
+
+    def _stack(self, group: tuple[PlannedBatch, ...], *, devices: int, epoch: int) -> FedBatch:
+        fed = [self.prepare(planned, epoch=epoch) for planned in group]
+        batches = [item.batch for item in fed]
+        batches += [emptied(batches[0])] * (devices - len(batches))
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+        return FedBatch(batch=stacked, ids=np.concatenate([item.ids for item in fed]))
+
+
+def emptied(batch: Batch) -> Batch:
+    """The batch with every mask False: it has a shape, and nothing in it counts."""
+    empty: Batch = jax.tree.map(lambda leaf: np.zeros_like(leaf) if leaf.dtype == np.bool_ else leaf, batch)
+    return empty
+
+
+def ahead(tasks: Sequence[Callable[[], FedBatch]], *, threads: int) -> Iterator[FedBatch]:
+    """Results of the tasks in order, a few computed ahead by threads; an error in one is raised in its turn."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[FedBatch]] = deque()
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(task))
+                if len(waiting) > threads + 1:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

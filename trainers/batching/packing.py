@@ -1,0 +1,143 @@
+"""Which structures make a batch: bins of fixed shapes, filled best-fit, the same for the same seed and epoch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64
+
+from mlipdb.trainers.batching.pad import GraphShape
+
+WINDOW = 32  # batches; a longer look-ahead fills bins better and mixes sizes less
+ROOM = 1.25  # atoms of a bin over its mean need, so that edges, which cost, are what fills it
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sizes:
+    """Atoms and edges of each structure of a part of the data."""
+
+    atoms: Int64[np.ndarray, " structures"]
+    edges: Int64[np.ndarray, " structures"]
+
+    def __len__(self) -> int:
+        return len(self.atoms)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PlannedBatch:
+    """Places (0-based, in the part of the data) of the structures of one batch, and the shape that it is padded to."""
+
+    members: Int64[np.ndarray, " members"]
+    shape: GraphShape
+
+
+def choose_shapes(sizes: Sizes, *, graphs: int, edges: int = 0) -> tuple[GraphShape, ...]:
+    """One shape for batches of about `graphs` structures (or `edges` edges), and one more where a structure exceeds it.
+
+    Sizes include the padding atom and graph; every structure fits one of the shapes alone.
+    """
+    mean_edges = max(float(sizes.edges.mean()), 1.0)
+    if edges:
+        graphs = max(1, round(edges / mean_edges))
+    graphs = min(graphs, len(sizes))
+    usual = GraphShape(
+        atoms=min(_ceil(ROOM * graphs * float(sizes.atoms.mean()), 8), int(sizes.atoms.sum())) + 1,
+        edges=min(_ceil(edges or graphs * mean_edges, 64), _ceil(float(sizes.edges.sum()), 64)),
+        graphs=min(2 * graphs, len(sizes)) + 1,
+    )
+    beyond = ~_fits(sizes, usual)
+    if not beyond.any():
+        return (usual,)
+    large = GraphShape(
+        atoms=max(_ceil(float(sizes.atoms[beyond].max()), 8) + 1, usual.atoms),
+        edges=max(_ceil(float(sizes.edges[beyond].max()), 64), usual.edges),
+        graphs=usual.graphs,
+    )
+    return (usual, large)
+
+
+def plan_epoch(sizes: Sizes, shapes: tuple[GraphShape, ...], *, seed: int, epoch: int) -> list[PlannedBatch]:
+    """The batches of one epoch: every structure once, in an order drawn from (seed, epoch)."""
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(len(sizes))
+    batches = _packed(sizes, order, shapes=shapes)
+    return [batches[place] for place in generator.permutation(len(batches))]
+
+
+def plan_in_order(sizes: Sizes, shapes: tuple[GraphShape, ...]) -> list[PlannedBatch]:
+    """Batches that hold every structure once, without any shuffling: for evaluation."""
+    return _packed(sizes, np.arange(len(sizes)), shapes=shapes)
+
+
+def _packed(
+    sizes: Sizes, order: Int64[np.ndarray, " structures"], *, shapes: tuple[GraphShape, ...]
+) -> list[PlannedBatch]:
+    """Each structure goes to the smallest shape that holds it alone; each shape's structures are packed apart."""
+    batches: list[PlannedBatch] = []
+    left = order
+    for shape in shapes:
+        fits = _fits(sizes, shape)[left]
+        batches += [PlannedBatch(members=bin, shape=shape) for bin in _bins(sizes, left[fits], shape=shape)]
+        left = left[~fits]
+    return batches
+
+
+def _bins(
+    sizes: Sizes, order: Int64[np.ndarray, " structures"], *, shape: GraphShape
+) -> list[Int64[np.ndarray, " members"]]:
+    """Best fit by falling edges over windows of the order; each window's emptiest bin is packed again with the next."""
+    mean = max(float(sizes.edges[order].mean()), 1.0) if len(order) else 1.0
+    length = max(WINDOW, int(WINDOW * shape.edges / mean))
+    done: list[Int64[np.ndarray, " members"]] = []
+    carried = order[:0]
+    for start in range(0, len(order), length):
+        window = np.concatenate([carried, order[start : start + length]])
+        bins = _best_fit(sizes, window, shape=shape)
+        if start + length < len(order):
+            emptiest = min(range(len(bins)), key=lambda place: int(sizes.edges[bins[place]].sum()))
+            carried = bins.pop(emptiest)
+        done += bins
+    return done
+
+
+def _best_fit(
+    sizes: Sizes, window: Int64[np.ndarray, " structures"], *, shape: GraphShape
+) -> list[Int64[np.ndarray, " members"]]:
+    members: list[list[int]] = []
+    room = np.empty((len(window), 3), dtype=np.int64)  # edges, atoms and graphs left in each bin
+    whole = (shape.edges, shape.atoms - 1, shape.graphs - 1)
+    for place in window[np.argsort(-sizes.edges[window], kind="stable")].tolist():
+        need = np.array([sizes.edges[place], sizes.atoms[place], 1])
+        fitting = np.flatnonzero((room[: len(members)] >= need).all(axis=1))
+        if len(fitting):
+            chosen = int(fitting[np.argmin(room[fitting, 0])])
+        else:
+            chosen = len(members)
+            members.append([])
+            room[chosen] = whole
+        members[chosen].append(place)
+        room[chosen] -= need
+    return [np.array(bin, dtype=np.int64) for bin in members]
+
+
+def _fits(sizes: Sizes, shape: GraphShape) -> np.ndarray:
+    return (sizes.atoms <= shape.atoms - 1) & (sizes.edges <= shape.edges)
+
+
+def _ceil(value: float, step: int) -> int:
+    return int(-(-value // step)) * step
+
+
+def group_by_devices(plan: list[PlannedBatch], devices: int) -> list[tuple[PlannedBatch, ...]]:
+    """The planned batches in groups that run side by side, one for each device; all of a group have one shape.
+
+    Nothing is dropped: a group may be shorter than the number of devices.
+    """
+    groups: list[list[PlannedBatch]] = []
+    open_groups: dict[GraphShape, list[PlannedBatch]] = {}
+    for planned in plan:
+        group = open_groups.get(planned.shape)
+        if group is None or len(group) == devices:
+            group = open_groups[planned.shape] = []
+            groups.append(group)
+        group.append(planned)
+    return [tuple(group) for group in groups]

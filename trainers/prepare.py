@@ -1,0 +1,207 @@
+"""Everything that a training needs before its first step, from a database, a subset and a recipe."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import select
+
+from mlipdb.catalog import StructureElement, SubsetMember
+from mlipdb.database import Database
+from mlipdb.errors import TrainError
+from mlipdb.labels import ENERGY_KINDS
+from mlipdb.structures import SYMBOLS
+from mlipdb.subsets.statistics import fit_e0
+from mlipdb.subsets.subset import FrozenSubset
+from mlipdb.trainers.alignment import Alignment, align
+from mlipdb.trainers.batching.feed import Feed
+from mlipdb.trainers.batching.packing import Sizes, choose_shapes
+from mlipdb.trainers.batching.pad import GraphShape
+from mlipdb.trainers.batching.records import RecordSource
+from mlipdb.trainers.batching.targets import Convention
+from mlipdb.trainers.methods import find_method
+from mlipdb.trainers.recipe import Recipe
+from mlipdb.trainers.student import DataFacts, data_facts, student_cutoff
+from mlipdb.trainers.survey import Survey, survey
+
+GIB = 1024**3
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Part:
+    """One part of the split: what makes its batches, and the sizes that plans are made from."""
+
+    feed: Feed
+    sizes: Sizes
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Prepared:
+    """Train and validation parts, the shapes that batches are padded to, and what the model takes from the data.
+
+    report is plain data for the run row: counts, what is missing, how the teacher's energies fit.
+    """
+
+    train: Part
+    validation: Part
+    shapes: tuple[GraphShape, ...]
+    facts: DataFacts
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Found:
+    """What one pass over a part of the data found, and where its records come from."""
+
+    ids: np.ndarray
+    source: RecordSource
+    survey: Survey
+
+
+def prepare(
+    db: Database, subset: FrozenSubset, *, recipe: Recipe, teacher_id: int | None, devices: int, say: Say
+) -> Prepared:
+    """Read the train and validation parts once, fit E0s and the alignment, choose batch shapes.
+
+    Raises TrainError when something that the recipe asks for is not in the data.
+    """
+    train = _find(db, subset, part="train", recipe=recipe, teacher_id=teacher_id)
+    validation = _find(db, subset, part="validation", recipe=recipe, teacher_id=None)
+    _check_labels(db, train.survey, recipe=recipe)
+    facts = data_facts(train.survey, elements=subset_elements(db, subset), e0=student_e0(train.survey))
+    alignment = None if teacher_id is None else _align_teacher(train.survey, recipe=recipe, say=say)
+    convention = _convention(facts, alignment, recipe=recipe)
+    rows = 0 if teacher_id is None else recipe.distillation.rows_per_structure
+    return Prepared(
+        train=_part(train, convention=convention, recipe=recipe, rows=rows),
+        validation=_part(validation, convention=convention, recipe=recipe, rows=0),
+        shapes=_shapes(train.survey.sizes, validation.survey.sizes, recipe=recipe, devices=devices),
+        facts=facts,
+        report=_report(train.survey, validation.survey, facts=facts, alignment=alignment),
+    )
+
+
+def student_e0(found: Survey) -> dict[int, float]:
+    """Energies in eV per atom of each element that fit the labelled totals best, by least squares in float64."""
+    fit = fit_e0(_where(found.compositions, found.has_energy), found.energies[found.has_energy])
+    return dict(zip(fit.atomic_numbers.tolist(), fit.e0.tolist(), strict=True))
+
+
+def label_method(db: Database, recipe: Recipe) -> int | None:
+    """The method whose labels are learnt; None for those that came with the structures."""
+    return find_method(db, recipe.data.method, kind="dft") if recipe.data.method else None
+
+
+def subset_elements(db: Database, subset: FrozenSubset) -> frozenset[int]:
+    """Atomic numbers of all parts of the subset."""
+    member = SubsetMember.structure_id == StructureElement.structure_id
+    query = select(StructureElement.atomic_number).join(SubsetMember, member).where(SubsetMember.subset_id == subset.id)
+    with db.session() as session:
+        return frozenset(session.scalars(query.distinct()))
+
+
+def _find(db: Database, subset: FrozenSubset, *, part: str, recipe: Recipe, teacher_id: int | None) -> _Found:
+    ids = subset.splits[part]
+    source = RecordSource(
+        db,
+        cutoff=student_cutoff(recipe.model),
+        method_id=label_method(db, recipe),
+        teacher_id=teacher_id,
+        budget=int(recipe.data.cache_gib * GIB * (0.9 if part == "train" else 0.1)),
+        threads=recipe.data.threads,
+    )
+    return _Found(ids=ids, source=source, survey=survey(source.stream(ids), energy=recipe.data.energy))
+
+
+def _part(found: _Found, *, convention: Convention, recipe: Recipe, rows: int) -> Part:
+    feed = Feed(
+        source=found.source,
+        ids=found.ids,
+        convention=convention,
+        row_count=rows,
+        seed=recipe.seed,
+        threads=recipe.data.threads,
+    )
+    return Part(feed=feed, sizes=found.survey.sizes)
+
+
+def _shapes(train: Sizes, validation: Sizes, *, recipe: Recipe, devices: int) -> tuple[GraphShape, ...]:
+    """Shapes for both parts, so that validation compiles no more of them; a step's graphs are shared by devices."""
+    both = Sizes(
+        atoms=np.concatenate([train.atoms, validation.atoms]), edges=np.concatenate([train.edges, validation.edges])
+    )
+    return choose_shapes(both, graphs=max(1, recipe.batch.graphs // devices), edges=recipe.batch.edges // devices)
+
+
+def _check_labels(db: Database, found: Survey, *, recipe: Recipe) -> None:
+    if not len(found):
+        raise TrainError("the subset's train part is empty; freeze a larger subset or other fractions")
+    if not found.has_energy.any():
+        kinds = ", ".join(kind for kind in ENERGY_KINDS if kind != recipe.data.energy)
+        raise TrainError(
+            f"no structure to train on has {recipe.data.energy}; choose another with --set data.energy=… ({kinds})"
+        )
+    if len(found.method_ids) > 1:
+        methods = db.methods()
+        listed = ", ".join(f"{number}: {methods[number].name}" for number in sorted(found.method_ids))
+        raise TrainError(
+            f"the labels to train on are of {len(found.method_ids)} methods ({listed}), whose energies are not "
+            "comparable; choose one with --set data.method=NUMBER or narrow the subset"
+        )
+
+
+def _align_teacher(found: Survey, *, recipe: Recipe, say: Say) -> Alignment:
+    """How label energies differ from the sums of the teacher's atomic energies, over structures that have both."""
+    both = found.has_energy & found.has_atomic_energies
+    if not both.any():
+        raise TrainError(
+            "the teacher has labelled no structure to train on with atomic energies; run mlipdb label with this "
+            "--teacher and --subset first"
+        )
+    if found.hessian_rows == 0 and recipe.distillation.loss.get("hessian_rows"):
+        say("the teacher's labels hold no Hessian rows: that term counts nothing (mlipdb label --hessian-rows 4)")
+    totals = (found.energies - found.teacher_totals)[both] if found.has_teacher_total[both].all() else None
+    differences = (found.energies - found.atomic_sums)[both]
+    alignment = align(differences, _where(found.compositions, both), before=totals)
+    say(
+        f"teacher: {int(both.sum())} of {len(found)} structures to train on are labelled; energies differ from the "
+        f"labels by {1e3 * alignment.rms_before:.1f} meV/atom rms, {1e3 * alignment.rms_after:.1f} after alignment"
+    )
+    if recipe.distillation.alignment == "none" and alignment.conventions_differ:
+        share = f"composition explains {alignment.r2:.0%} of that"
+        say(f"WARNING: {share}: the energy conventions differ, and --align none leaves it so")
+    return alignment
+
+
+def _convention(facts: DataFacts, alignment: Alignment | None, *, recipe: Recipe) -> Convention:
+    offsets = None
+    if alignment is not None and recipe.distillation.alignment == "least-squares":
+        offsets = {number: alignment.offsets.get(number, 0.0) for number in facts.atomic_numbers}
+    e0 = dict(zip(facts.atomic_numbers, facts.e0, strict=True))
+    return Convention(energy=recipe.data.energy, e0=e0, offsets=offsets)
+
+
+def _report(train: Survey, validation: Survey, *, facts: DataFacts, alignment: Alignment | None) -> dict[str, Any]:
+    report: dict[str, Any] = {
+        "structures": {"train": len(train), "validation": len(validation)},
+        "without_label": {
+            "energy": int((~train.has_energy).sum()),
+            "forces": train.forces_missing,
+            "stress": train.stress_missing,
+        },
+        "elements_not_in_train": [SYMBOLS[number] for number in facts.atomic_numbers if number not in train.elements],
+        "scale": facts.scale,
+        "shift": facts.shift,
+        "avg_n_neighbors": facts.avg_n_neighbors,
+    }
+    if alignment is not None:
+        report["alignment"] = alignment.describe()
+        report["without_label"]["atomic_energies"] = int((~train.has_atomic_energies).sum())
+        report["hessian_rows"] = train.hessian_rows
+    return report
+
+
+def _where(compositions: tuple[dict[int, int], ...], chosen: np.ndarray) -> list[dict[int, int]]:
+    return [composition for composition, taken in zip(compositions, chosen, strict=True) if taken]

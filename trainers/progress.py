@@ -1,0 +1,143 @@
+"""What a training says while it runs: a live line in a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Mapping
+from typing import Protocol, TextIO, runtime_checkable
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from mlipdb.trainers.metrics import UNITS
+
+LINE_EVERY = 10.0  # seconds between plain lines
+
+
+@runtime_checkable
+class Reporter(Protocol):
+    """Listens to a training."""
+
+    def say(self, text: str) -> None:
+        """A remark."""
+        ...
+
+    def step(self, progress: "StepProgress") -> None:
+        """A step was taken."""
+        ...
+
+    def epoch(self, text: str) -> None:
+        """An epoch ended."""
+        ...
+
+    def close(self) -> None:
+        """The training ended."""
+        ...
+
+
+class StepProgress:
+    """How far a training is, and how fast: counts of this process, so that a resumed one tells its own speed."""
+
+    def __init__(self, *, total_epochs: int) -> None:
+        self.total_epochs = total_epochs
+        self.epoch, self.batch, self.batches = 0, 0, 1
+        self.loss = float("nan")
+        self.maes: Mapping[str, float | None] = {}
+        self._started = time.monotonic()
+        self._structures = 0
+        self._epochs_before: float | None = None
+
+    @property
+    def done(self) -> float:
+        """Epochs behind us."""
+        return self.epoch + self.batch / self.batches
+
+    def advance(self, *, epoch: int, batch: int, batches: int, structures: int) -> None:
+        """Note a step: `batch` of the epoch's `batches` are now done, the last with so many structures."""
+        self.epoch, self.batch, self.batches = epoch, batch, batches
+        if self._epochs_before is None:  # the first step compiles; it would spoil the rate
+            self._epochs_before, self._started = self.done, time.monotonic()
+        else:
+            self._structures += structures
+
+    @property
+    def line(self) -> str:
+        """One line: epoch, loss, errors, structures/s and the time left."""
+        seconds = time.monotonic() - self._started
+        behind = self.done - (self._epochs_before or 0.0)
+        rate = self._structures / seconds if seconds > 0 else 0.0
+        left = _clock((self.total_epochs - self.done) * seconds / behind) if behind > 0 else "?"
+        return (
+            f"epoch {self.epoch + 1}/{self.total_epochs} batch {self.batch}/{self.batches}  loss {self.loss:.4g}  "
+            f"{errors_text(self.maes)}  {rate:.1f} structures/s  {left} left"
+        )
+
+
+def errors_text(errors: Mapping[str, float | None]) -> str:
+    """MAEs for people: energy in meV/atom, forces in meV/Å, stress in meV/Å³."""
+    known = {quantity: errors.get(f"{quantity}_mae") for quantity in UNITS}
+    parts = [f"{name[0].upper()} {value:.1f} {UNITS[name]}" for name, value in known.items() if value is not None]
+    return "  ".join(parts)
+
+
+def make_reporter(stream: TextIO) -> Reporter:
+    """A live line when the stream is a terminal, plain lines otherwise."""
+    return LiveReporter(stream) if stream.isatty() else PlainReporter(stream)
+
+
+class PlainReporter:
+    """A line every ten seconds and one an epoch."""
+
+    def __init__(self, stream: TextIO, *, every: float = LINE_EVERY) -> None:
+        self._stream = stream
+        self._every = every
+        self._last = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """A remark."""
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def step(self, progress: StepProgress) -> None:
+        """Print the line when it is time."""
+        if time.monotonic() - self._last >= self._every:
+            self._last = time.monotonic()
+            self.say(progress.line)
+
+    def epoch(self, text: str) -> None:
+        """Print the epoch's result."""
+        self.say(text)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class LiveReporter:
+    """One line that changes in place, with a bar; remarks and epochs scroll above it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._bar = Progress(BarColumn(20), TextColumn("{task.description}"), console=Console(file=stream))
+        self._task = self._bar.add_task("preparing", total=None)
+
+    def say(self, text: str) -> None:
+        """A remark."""
+        self._bar.console.print(text, highlight=False, markup=False)
+
+    def step(self, progress: StepProgress) -> None:
+        """Change the line; the first step shows it."""
+        self._bar.start()
+        self._bar.update(
+            self._task, description=progress.line, completed=progress.done, total=float(progress.total_epochs)
+        )
+
+    def epoch(self, text: str) -> None:
+        """Scroll the epoch's result above the line."""
+        self.say(text)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._bar.stop()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"

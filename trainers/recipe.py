@@ -1,0 +1,68 @@
+"""A recipe: every setting of a training run, read from TOML, checked, and written back in full."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerRecipe:
+    """How weights move. The learning rate warms up linearly, then falls as a cosine to final_learning_rate."""
+
+    name: Literal["muon", "adamw"] = "muon"
+    learning_rate: float = 0.01
+    final_learning_rate: float = 1e-6
+    warmup_epochs: float = 0.1
+    warmup_start: float = 0.2
+    weight_decay: float = 1e-3
+    clip_norm: float = 100.0
+    ema_decay: float = 0.999
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationRecipe:
+    """What is learnt from a teacher, when the run has one; weights are by loss name."""
+
+    loss: dict[str, float] = field(default_factory=lambda: {"atomic_energies_mae": 40.0, "hessian_rows": 40.0})
+    rows_per_structure: int = 1
+    alignment: Literal["least-squares", "none"] = "least-squares"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRecipe:
+    """Which labels are learnt, and how much memory may hold neighbour lists."""
+
+    energy: Literal["energy_uncorrected", "energy_corrected", "free_energy", "energy_zero"] = "energy_uncorrected"
+    method: str = ""
+    cache_gib: float = 2.0
+    threads: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRecipe:
+    """How large a batch is: graphs on average, or an edge budget when edges is not 0."""
+
+    graphs: int = 16
+    edges: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointRecipe:
+    """When the state is saved between the ends of epochs; 0 means only there."""
+
+    every_steps: int = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Every setting of a run. model holds the entry point of `mlipdb.models` and that model's own options."""
+
+    epochs: int = 100
+    seed: int = 0
+    validate_every: int = 1
+    model: dict[str, Any] = field(default_factory=lambda: {"name": "nequix"})
+    optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
+    loss: dict[str, float] = field(default_factory=lambda: {"energy_mae": 20.0, "forces_l2": 20.0, "stress_mae": 5.0})
+    distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
+    data: DataRecipe = field(default_factory=DataRecipe)
+    batch: BatchRecipe = field(default_factory=BatchRecipe)
+    checkpoint: CheckpointRecipe = field(default_factory=CheckpointRecipe)

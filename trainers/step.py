@@ -1,0 +1,152 @@
+"""One step of training, and one of validation, compiled; on one device or many."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from mlipdb.trainers.graph import Batch, Prediction
+from mlipdb.trainers.losses import Term, WeightedLosses
+from mlipdb.trainers.metrics import Sums, error_sums
+from mlipdb.trainers.models.base import AbstractForceField
+from mlipdb.trainers.models.derive import predict, predict_with_rows
+from mlipdb.trainers.optimizer import averaged, trainable
+
+AXIS = "devices"
+ALIKE = PartitionSpec()  # type: ignore[no-untyped-call]  # JAX has no annotations here
+SPREAD = PartitionSpec(AXIS)  # type: ignore[no-untyped-call]  # JAX has no annotations here
+
+
+class TrainState(eqx.Module):
+    """Everything that a step changes. average holds the moving averages of the arrays that learn, None elsewhere."""
+
+    model: AbstractForceField
+    average: PyTree
+    optimizer: PyTree
+    step: Int[Array, ""]
+
+    @property
+    def averaged_model(self) -> AbstractForceField:
+        """The model with averaged weights: what is validated and kept."""
+        combined: AbstractForceField = eqx.combine(self.average, self.model)
+        return combined
+
+
+class Outcome(eqx.Module):
+    """What a step says, summed over devices: the loss, (sum, count) of its terms, and error sums.
+
+    finite is False when the loss or the gradient has a value that is not a number.
+    """
+
+    loss: Float[Array, ""]
+    terms: dict[str, Term]
+    errors: dict[str, Sums]
+    finite: Bool[Array, ""]
+
+
+def initial_state(model: AbstractForceField, optimizer: optax.GradientTransformation) -> TrainState:
+    """Step 0: averages are the weights. Every array is copied, because a step gives its state's memory away."""
+    model = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True) if eqx.is_array(leaf) else leaf, model)
+    parameters = eqx.filter(model, trainable(model))
+    average = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), parameters)
+    return TrainState(model, average, optimizer.init(parameters), jnp.zeros((), jnp.int32))
+
+
+TrainStep = Callable[[tuple[Batch, Float[Array, ""]], TrainState], tuple[TrainState, Outcome]]
+EvaluateStep = Callable[[AbstractForceField, Batch], Outcome]
+
+
+def make_train_step(
+    optimizer: optax.GradientTransformation, losses: WeightedLosses, *, ema_decay: float, mesh: Mesh | None = None
+) -> TrainStep:
+    """A compiled function from ((batch, learning rate), state) to (state, outcome); it consumes the state.
+
+    With a mesh, batches are stacked along a leading axis, one for each device.
+    """
+
+    @eqx.filter_jit(donate="all-except-first")
+    def train_step(inputs: tuple[Batch, Float[Array, ""]], state: TrainState) -> tuple[TrainState, Outcome]:
+        batch, rate = inputs
+        gradient, outcome = gradient_and_outcome(state.model, batch, losses=losses, mesh=mesh)
+        parameters, fixed = eqx.partition(state.model, trainable(state.model))
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer, parameters)
+        parameters = jax.tree.map(lambda value, update: value + rate * update, parameters, updates)
+        average = averaged(state.average, parameters, step=state.step, decay=ema_decay)
+        finite = outcome.finite & jnp.isfinite(optax.global_norm(gradient))
+        outcome = Outcome(outcome.loss, outcome.terms, outcome.errors, finite)
+        return TrainState(eqx.combine(parameters, fixed), average, optimizer_state, state.step + 1), outcome
+
+    return train_step
+
+
+def make_evaluate_step(losses: WeightedLosses) -> EvaluateStep:
+    """A compiled function from (model, batch) to its outcome, on one device."""
+
+    @eqx.filter_jit
+    def evaluate_step(model: AbstractForceField, batch: Batch) -> Outcome:
+        loss, (terms, errors) = _local_loss(*_parts(model), batch, losses=losses, total=_same)
+        return Outcome(loss, terms, errors, jnp.isfinite(loss))
+
+    return evaluate_step
+
+
+def gradient_and_outcome(
+    model: AbstractForceField, batch: Batch, *, losses: WeightedLosses, mesh: Mesh | None = None
+) -> tuple[PyTree, Outcome]:
+    """Gradient of the loss by the arrays that learn, and the outcome, both of all devices together."""
+    parameters, fixed = _parts(model)
+    differentiate = jax.value_and_grad(_local_loss, has_aux=True)
+    if mesh is None:
+        (loss, (terms, errors)), gradient = differentiate(parameters, fixed, batch, losses=losses, total=_same)
+    else:
+        arrays, static = eqx.partition(fixed, eqx.is_array)
+
+        def on_device(parameters: PyTree, arrays: PyTree, stacked: Batch) -> Any:
+            own = jax.tree.map(lambda leaf: leaf[0], stacked)
+            whole = eqx.combine(arrays, static)
+            return _total(differentiate(parameters, whole, own, losses=losses, total=_total))
+
+        spread = jax.shard_map(
+            on_device,
+            mesh=mesh,
+            in_specs=(ALIKE, ALIKE, SPREAD),
+            out_specs=ALIKE,
+            check_vma=False,  # with it, JAX would sum the gradient once more by itself
+        )
+        (loss, (terms, errors)), gradient = spread(parameters, arrays, batch)
+    return gradient, Outcome(loss, terms, errors, jnp.isfinite(loss))
+
+
+def _parts(model: AbstractForceField) -> tuple[PyTree, PyTree]:
+    parameters, fixed = eqx.partition(model, trainable(model))
+    return parameters, fixed
+
+
+def _local_loss(
+    parameters: PyTree, fixed: PyTree, batch: Batch, *, losses: WeightedLosses, total: Callable[[Any], Any]
+) -> tuple[Float[Array, ""], tuple[dict[str, Term], dict[str, Sums]]]:
+    """This device's part of the loss, with its sums; counts of other devices come in through total."""
+    prediction, hessian = _predicted(eqx.combine(parameters, fixed), batch, needs=losses.needs)
+    loss, terms = losses(prediction, hessian, batch, total=total)
+    return loss, (terms, error_sums(prediction, batch))
+
+
+def _predicted(
+    model: AbstractForceField, batch: Batch, *, needs: frozenset[str]
+) -> tuple[Prediction, Float[Array, "rows atoms 3"]]:
+    if "hessian_rows" in needs:
+        return predict_with_rows(model, batch.graph, batch.targets.hessian_dofs)
+    return predict(model, batch.graph), jnp.zeros_like(batch.targets.hessian_rows)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _total(tree: Any) -> Any:
+    return jax.lax.psum(tree, AXIS)  # type: ignore[no-untyped-call]  # JAX has no annotations here

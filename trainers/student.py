@@ -1,0 +1,69 @@
+"""A student: a model of the recipe, set up from statistics of the training set."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlipdb import registry
+from mlipdb.subsets.statistics import energy_shift
+from mlipdb.trainers.models.base import AbstractForceField
+from mlipdb.trainers.survey import Survey
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """What a model takes from the training set and never learns.
+
+    e0 in eV for each of atomic_numbers (ascending); scale is the RMS force component in eV/Å, shift the mean of
+    (E − ΣE0)/N in eV, avg_n_neighbors the mean over structures of edges per atom.
+    """
+
+    atomic_numbers: tuple[int, ...]
+    e0: tuple[float, ...]
+    scale: float
+    shift: float
+    avg_n_neighbors: float
+
+
+def data_facts(found: Survey, *, elements: Iterable[int], e0: Mapping[int, float]) -> DataFacts:
+    """The facts of a training set; elements are those that the model must know, e0 (eV) is 0 where absent."""
+    numbers = tuple(sorted(elements))
+    reference = np.array([sum(e0.get(z, 0.0) * n for z, n in each.items()) for each in found.compositions])
+    labelled = found.has_energy
+    return DataFacts(
+        atomic_numbers=numbers,
+        e0=tuple(float(e0.get(number, 0.0)) for number in numbers),
+        scale=found.force_rms,
+        shift=energy_shift((found.energies - reference)[labelled], found.sizes.atoms[labelled]),
+        avg_n_neighbors=found.mean_neighbours or 1.0,
+    )
+
+
+def make_student(options: Mapping[str, Any], facts: DataFacts, *, seed: int) -> AbstractForceField:
+    """A model with random weights; options are the recipe's table [model].
+
+    Raises ConfigError for an option that the model does not have.
+    """
+    model_class, rest = _model_class(options)
+    config = model_class.from_config({**rest, **_json(facts)}).config
+    student: AbstractForceField = model_class.create(config, key=jax.random.key(seed))
+    return student
+
+
+def student_cutoff(options: Mapping[str, Any]) -> float:
+    """The cutoff in Å of the model that the recipe's table [model] describes; its options are checked on the way."""
+    blank = DataFacts(atomic_numbers=(1,), e0=(0.0,), scale=1.0, shift=0.0, avg_n_neighbors=1.0)
+    model_class, rest = _model_class(options)
+    return float(model_class.from_config({**rest, **_json(blank)}).cutoff)
+
+
+def _model_class(options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    rest = dict(options)
+    return registry.load("mlipdb.models", str(rest.pop("name", "nequix"))), rest
+
+
+def _json(facts: DataFacts) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(facts).items()}

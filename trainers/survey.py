@@ -1,0 +1,119 @@
+"""What a part of the data looks like: sizes, energies and forces, gathered in one pass before training."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from mlipdb.subsets.statistics import ForceScale
+from mlipdb.trainers.batching.packing import Sizes
+from mlipdb.trainers.batching.records import Record
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Survey:
+    """Facts of each structure of a part of the data, in order. A number is 0 where its mask is False.
+
+    energies are labelled totals in eV; atomic_sums the sums of the teacher's atomic energies and teacher_totals its
+    totals, eV; force_rms is over the components of all labelled forces, eV/Å, 1 without any. method_ids are those of
+    the labels.
+    """
+
+    sizes: Sizes
+    compositions: tuple[dict[int, int], ...]
+    energies: Float64[np.ndarray, " structures"]
+    has_energy: Bool[np.ndarray, " structures"]
+    teacher_totals: Float64[np.ndarray, " structures"]
+    has_teacher_total: Bool[np.ndarray, " structures"]
+    atomic_sums: Float64[np.ndarray, " structures"]
+    has_atomic_energies: Bool[np.ndarray, " structures"]
+    hessian_rows: int
+    force_rms: float
+    method_ids: frozenset[int]
+    forces_missing: int
+    stress_missing: int
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def elements(self) -> frozenset[int]:
+        """Atomic numbers that occur."""
+        return frozenset(number for composition in self.compositions for number in composition)
+
+    @property
+    def mean_neighbours(self) -> float:
+        """Mean over structures of edges per atom (not edges over atoms of all: large cells would count more)."""
+        return float(np.mean(self.sizes.edges / self.sizes.atoms)) if len(self) else 0.0
+
+
+def survey(records: Iterable[Record], *, energy: str) -> Survey:
+    """Gather the facts of the records; energy names the labelled energy that counts."""
+    seen = _Seen()
+    for record in records:
+        seen.add(record, energy=energy)
+    energies, has_energy = _masked(seen.energies)
+    totals, has_total = _masked(seen.teacher_totals)
+    sums, has_atomic = _masked(seen.atomic_sums)
+    return Survey(
+        sizes=Sizes(atoms=np.array(seen.atoms, np.int64), edges=np.array(seen.edges, np.int64)),
+        compositions=tuple(seen.compositions),
+        energies=energies,
+        has_energy=has_energy,
+        teacher_totals=totals,
+        has_teacher_total=has_total,
+        atomic_sums=sums,
+        has_atomic_energies=has_atomic,
+        hessian_rows=seen.hessian_rows,
+        force_rms=seen.forces.rms,
+        method_ids=frozenset(seen.method_ids),
+        forces_missing=seen.forces_missing,
+        stress_missing=seen.stress_missing,
+    )
+
+
+class _Seen:
+    """Lists that grow by one record at a time."""
+
+    def __init__(self) -> None:
+        self.atoms: list[int] = []
+        self.edges: list[int] = []
+        self.compositions: list[dict[int, int]] = []
+        self.energies: list[float | None] = []
+        self.teacher_totals: list[float | None] = []
+        self.atomic_sums: list[float | None] = []
+        self.hessian_rows = self.forces_missing = self.stress_missing = 0
+        self.forces = ForceScale()
+        self.method_ids: set[int] = set()
+
+    def add(self, record: Record, *, energy: str) -> None:
+        label, teacher = record.label, record.teacher
+        self.atoms.append(len(record.structure))
+        self.edges.append(len(record.neighbours))
+        self.compositions.append(record.structure.composition)
+        self.energies.append(None if label is None else getattr(label, energy))
+        self.teacher_totals.append(None if teacher is None else teacher.energy_uncorrected)
+        atomic = None if teacher is None else teacher.atomic_energies
+        self.atomic_sums.append(None if atomic is None else float(atomic.sum()))
+        if teacher is not None and teacher.hessian_row_numbers is not None:
+            self.hessian_rows += len(teacher.hessian_row_numbers)
+        if label is not None and label.method_id is not None:
+            self.method_ids.add(label.method_id)
+        self._add_derivatives(record)
+
+    def _add_derivatives(self, record: Record) -> None:
+        forces = None if record.label is None else record.label.forces
+        if forces is None:
+            self.forces_missing += 1
+        else:
+            self.forces.add(forces)
+        if record.label is None or record.label.stress is None:
+            self.stress_missing += int(all(record.structure.pbc))
+
+
+def _masked(
+    values: list[float | None],
+) -> tuple[Float64[np.ndarray, " structures"], Bool[np.ndarray, " structures"]]:
+    present = np.array([value is not None for value in values], dtype=np.bool_)
+    return np.array([0.0 if value is None else value for value in values], dtype=np.float64), present

@@ -1,0 +1,167 @@
+"""Training from a database: freeze the subset, prepare, run the loop, and keep the run in the catalog."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mlipdb.database import Database
+from mlipdb.errors import TrainError
+from mlipdb.subsets import subset as subsets
+from mlipdb.subsets.subset import FrozenSubset
+from mlipdb.trainers.cookbook import load_recipe, save_recipe
+from mlipdb.trainers.loop import Run, run_training
+from mlipdb.trainers.methods import find_method
+from mlipdb.trainers.position import Position
+from mlipdb.trainers.prepare import Prepared, label_method, prepare
+from mlipdb.trainers.progress import Reporter
+from mlipdb.trainers.recipe import Recipe
+from mlipdb.trainers.run_files import best_checkpoint
+from mlipdb.trainers.runs import find_run, free_name, run_folder, start_run, update_run
+from mlipdb.trainers.settings import to_mapping
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a training left: its name, subset, folder, best checkpoint, and the metrics that are in the catalog."""
+
+    name: str
+    subset: str
+    folder: Path
+    best: Path
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What defines a training, however often it is interrupted."""
+
+    name: str
+    subset: FrozenSubset
+    recipe: Recipe
+    teacher_id: int | None
+    method_id: int | None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The plan as the run row keeps it."""
+        return {
+            "recipe": to_mapping(self.recipe),
+            "subset": self.subset.name,
+            "teacher_id": self.teacher_id,
+            "method_id": self.method_id,
+        }
+
+
+def train(
+    db: Database,
+    subset: str,
+    *,
+    recipe: Recipe,
+    reporter: Reporter,
+    teacher: str | None = None,
+    name: str | None = None,
+) -> TrainResult:
+    """Train a student on a frozen subset, or on a filter, which is frozen first.
+
+    teacher names the method whose atomic energies and Hessian rows are learnt beside the labels. Raises MlipdbError
+    when the data lacks what the recipe needs, TrainError when the training goes astray; the run's row then says
+    ``failed``.
+    """
+    teacher_id = None if teacher is None else find_method(db, teacher, kind="teacher")
+    method_id = label_method(db, recipe)
+    frozen = subsets.resolve(db, subset)
+    name = name or free_name(db, f"{frozen.name}-{recipe.model.get('name', 'nequix')}")
+    plan = _Plan(name=name, subset=frozen, recipe=recipe, teacher_id=teacher_id, method_id=method_id)
+    _register(db, plan)
+    return _guarded(db, plan, reporter=reporter, go_on=False)
+
+
+def resume(db: Database, name: str, *, reporter: Reporter) -> TrainResult:
+    """Go on with a run from its last checkpoint; it ends with the same bits as if it had not been interrupted.
+
+    Raises NotFoundError for an unknown run, TrainError when its subset is not what it was.
+    """
+    facts = find_run(db, name)
+    if facts.kind != "train":
+        raise TrainError(f"run {name!r} is of kind {facts.kind!r}; only a training can be resumed")
+    frozen = subsets.load(db, facts.config["subset"])
+    if frozen.hash != facts.subset_hash:
+        raise TrainError(f"subset {frozen.name!r} is no longer the one of run {name!r}; start another run")
+    recipe = load_recipe(name, base=facts.config["recipe"])
+    update_run(db, name, state="running", metrics=facts.metrics)
+    teacher_id, method_id = facts.config["teacher_id"], facts.config["method_id"]
+    plan = _Plan(name=name, subset=frozen, recipe=recipe, teacher_id=teacher_id, method_id=method_id)
+    return _guarded(db, plan, reporter=reporter, go_on=True)
+
+
+def weights_in_force(recipe: Recipe, *, taught: bool) -> dict[str, float]:
+    """Weights of the loss terms: those of [loss], and with a teacher those of [distillation.loss] added."""
+    weights = dict(recipe.loss)
+    for term, weight in recipe.distillation.loss.items() if taught else ():
+        weights[term] = weights.get(term, 0.0) + weight
+    return weights
+
+
+def _register(db: Database, plan: _Plan) -> None:
+    """Make the run's row, then its folder with the resolved recipe."""
+    folder = run_folder(db, plan.name)
+    if folder.exists():
+        raise TrainError(f"{folder} exists; choose another --name, or go on with --resume {plan.name}")
+    recipe = plan.recipe
+    start_run(
+        db,
+        plan.name,
+        kind="train",
+        config=plan.config,
+        subset=plan.subset,
+        methods={"teacher": plan.teacher_id, "label": recipe.data.method or "source", "energy": recipe.data.energy},
+        path=folder,
+    )
+    folder.mkdir(parents=True)
+    save_recipe(recipe, folder / "recipe.toml")
+
+
+def _guarded(db: Database, plan: _Plan, *, reporter: Reporter, go_on: bool) -> TrainResult:
+    """Run; when it fails or is interrupted the run's row says so."""
+    try:
+        return _run(db, plan, reporter=reporter, go_on=go_on)
+    except BaseException as error:
+        reason = str(error) or type(error).__name__
+        update_run(db, plan.name, state="failed", metrics={**find_run(db, plan.name).metrics, "error": reason})
+        raise
+    finally:
+        reporter.close()
+
+
+def _run(db: Database, plan: _Plan, *, reporter: Reporter, go_on: bool) -> TrainResult:
+    devices = tuple(jax.devices())
+    say = reporter.say
+    say(f"run {plan.name}: {len(plan.subset.ids)} structures of subset {plan.subset.name}, {len(devices)} device(s)")
+    prepared = prepare(db, plan.subset, recipe=plan.recipe, teacher_id=plan.teacher_id, devices=len(devices), say=say)
+    folder = run_folder(db, plan.name)
+
+    def on_epoch(position: Position) -> None:
+        update_run(db, plan.name, state="running", metrics=_metrics(prepared, position))
+
+    run = Run(
+        prepared=prepared,
+        recipe=plan.recipe,
+        weights=weights_in_force(plan.recipe, taught=plan.teacher_id is not None),
+        folder=folder,
+        reporter=reporter,
+        on_epoch=on_epoch,
+        devices=devices,
+    )
+    metrics = _metrics(prepared, run_training(run, resume=go_on))
+    update_run(db, plan.name, state="finished", metrics=metrics)
+    best = best_checkpoint(folder) or folder
+    return TrainResult(name=plan.name, subset=plan.subset.name, folder=folder, best=best, metrics=metrics)
+
+
+def _metrics(prepared: Prepared, position: Position) -> dict[str, Any]:
+    """What the run row holds: facts of the data, then the epochs behind."""
+    best = {"epoch": position.best_epoch, "loss": position.best_loss}
+    return {"data": prepared.report, "best": best, "epochs": list(position.history)}
