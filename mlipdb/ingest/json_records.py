@@ -20,7 +20,7 @@ SUSPICIOUS = 64 << 20
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]"]', re.DOTALL)  # a lone quote opens a string that is not all here
 _SCALAR = re.compile(rb"[^ \t\r\n,}\]]+")
 
 
@@ -158,6 +158,8 @@ class _Window:
         depth = 0
         for match in _TOKEN.finditer(self._data, start):
             mark = match[0]
+            if mark == b'"':
+                return None
             if mark in b"{[":
                 depth += 1
             elif mark in b"}]":

@@ -2,9 +2,10 @@
 
 import hashlib
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import IO
 
 from mlipdb.errors import IngestError
 
@@ -47,7 +48,7 @@ class ByteStream:
         self.path = path
         self.position = 0
         self._digest = digest or FileDigest()
-        self._file: BinaryIO = path.open("rb")
+        self._file: IO[bytes] = path.open("rb")
         self._packed = self._file.read(2) == GZIP_MAGIC
         self._file.seek(0)
         self._unpacker = zlib.decompressobj(GZIP_WINDOW)
@@ -55,7 +56,7 @@ class ByteStream:
         self._held = b""
         self._damage: str | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ByteStream":
         return self
 
     def __exit__(
@@ -105,18 +106,18 @@ class ByteStream:
             plain = self._unpacker.decompress(raw, size)
         except zlib.error as error:
             self._damage = f"the gzip data are damaged ({error})"
-            return _salvage(before, raw)
+            return _salvage(before.decompress, raw)
         self._between_members = self._unpacker.eof
         self._held = self._unpacker.unused_data if self._unpacker.eof else self._unpacker.unconsumed_tail
         return plain
 
 
-def _salvage(unpacker: "zlib._Decompress", raw: bytes) -> bytes:
+def _salvage(decompress: Callable[[bytes], bytes], raw: bytes) -> bytes:
     """What can be unpacked before the damage, in small steps because a failing call gives nothing."""
     parts = []
     try:
         for start in range(0, len(raw), SALVAGE_STEP):
-            parts.append(unpacker.decompress(raw[start : start + SALVAGE_STEP]))
+            parts.append(decompress(raw[start : start + SALVAGE_STEP]))
     except zlib.error:
         return b"".join(parts)
     return b"".join(parts)

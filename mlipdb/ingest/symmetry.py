@@ -7,7 +7,6 @@ from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from types import TracebackType
-from typing import Self
 
 import moyopy
 
@@ -49,7 +48,7 @@ class SymmetryFinder:
         self._waiting: list[SymmetryTask] = []
         self._seen = 0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "SymmetryFinder":
         return self
 
     def __exit__(
