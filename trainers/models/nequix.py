@@ -102,7 +102,7 @@ class NequixLayer(eqx.Module):
         aggregated = convolve(
             linear(carried, self.linear_in, degrees=shared_degrees(self.channels_in, self.channels_in)),
             edges,
-            _radial_network(edges.radial, self.radial),
+            self.radial,
             paths=paths,
         )
         averaged = {degree: values / math.sqrt(config.avg_n_neighbors) for degree, values in aggregated.items()}
@@ -234,15 +234,7 @@ def _edge_features(graph: AtomicGraph, vectors: Float[Array, "edges 3"], config:
     basis = bessel(lengths, cutoff=config.cutoff, size=config.radial_basis_size)
     return EdgeFeatures(
         radial=jnp.where(graph.edge_mask[:, None], basis * envelope[:, None], 0.0),
-        harmonics=spherical_harmonics(directions, lmax=config.lmax),
+        harmonics=jnp.concatenate(spherical_harmonics(directions, lmax=config.lmax), axis=1),
         senders=graph.senders,
         receivers=graph.receivers,
     )
-
-
-def _radial_network(basis: Float[Array, "edges size"], matrices: tuple[Matrix, ...]) -> Float[Array, "edges numbers"]:
-    """Weights of an edge for each channel of each path; 0 where the basis is 0, since there is no bias."""
-    hidden = basis
-    for matrix in matrices[:-1]:
-        hidden = jax.nn.silu(jnp.matmul(hidden, matrix, precision="highest"))
-    return jnp.matmul(hidden, matrices[-1], precision="highest")

@@ -5,7 +5,7 @@ from functools import cache
 
 import e3nn_jax
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from mlipdb.errors import ConfigError
 
@@ -18,6 +18,11 @@ class Path:
     l_edge: int
     l_out: int
     channels: int
+
+    @property
+    def components(self) -> int:
+        """Components of the product, 2·l_out + 1."""
+        return 2 * self.l_out + 1
 
 
 def parse_irreps(text: str) -> tuple[int, ...]:
@@ -63,6 +68,37 @@ def channels_of(paths: tuple[Path, ...]) -> tuple[int, ...]:
 def shared_degrees(first: tuple[int, ...], second: tuple[int, ...]) -> list[int]:
     """The degrees, ascending, of which both have channels."""
     return [degree for degree, pair in enumerate(zip(first, second, strict=False)) if all(pair)]
+
+
+def group_by_input(paths: tuple[Path, ...]) -> dict[int, tuple[Path, ...]]:
+    """The paths from each input degree, ascending, in the order of paths."""
+    degrees = sorted({path.l_in for path in paths})
+    return {degree: tuple(path for path in paths if path.l_in == degree) for degree in degrees}
+
+
+def weight_columns(paths: tuple[Path, ...]) -> Int64[np.ndarray, " numbers"]:
+    """Where the weights of paths grouped by input stand among those in the order of paths."""
+    starts = np.cumsum([0, *(path.channels for path in paths)])
+    grouped = sorted(range(len(paths)), key=lambda place: paths[place].l_in)
+    columns: np.ndarray = np.concatenate([np.arange(starts[place], starts[place + 1]) for place in grouped])
+    return columns
+
+
+@cache
+def coupling_matrix(group: tuple[Path, ...], *, columns: int) -> Float64[np.ndarray, "columns products"]:
+    """Coefficients of all paths from one input degree, as a matrix that is applied to all harmonics of an edge.
+
+    Row l² + l + m belongs to the harmonic (l, m); products are (component of the path's result, path after path) times
+    (component of the input), the latter fastest.
+    """
+    blocks = []
+    for path in group:
+        coefficients = np.moveaxis(coupling(path.l_in, path.l_edge, path.l_out), 0, -1)
+        block = np.zeros((columns, *coefficients.shape[1:]))
+        block[path.l_edge**2 : (path.l_edge + 1) ** 2] = coefficients
+        blocks.append(block)
+    matrix: np.ndarray = np.concatenate(blocks, axis=1).reshape(columns, -1)
+    return matrix
 
 
 @cache
