@@ -333,8 +333,8 @@ class Database:
             return parts[0]
         return replace(
             parts[0],
-            hessian_rows=np.concatenate([label.hessian_rows for label in with_rows]),  # type: ignore[misc]  # chosen above
-            hessian_row_numbers=np.concatenate([label.hessian_row_numbers for label in with_rows]),  # type: ignore[misc]
+            hessian_rows=np.concatenate([label.hessian_rows for label in with_rows]),
+            hessian_row_numbers=np.concatenate([label.hessian_row_numbers for label in with_rows]),
         )
 
     def _shard_of(self, identity: int) -> int:

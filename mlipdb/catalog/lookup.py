@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -69,7 +69,7 @@ def label_parts(session: Session, structure_ids: Sequence[int], *, method: int) 
             .order_by(LabelRow.structure_id, LabelRow.part)
         )
         for structure_id, shard_id in rows:
-            parts[structure_id].append(shard_id)
+            parts[structure_id].append(cast("int", shard_id))  # a label that is done has a shard
     return parts
 
 
@@ -82,7 +82,7 @@ def methods_of(session: Session, structure_id: int) -> dict[int, list[int]]:
     )
     parts: dict[int, list[int]] = defaultdict(list)
     for method, shard_id in rows:
-        parts[method].append(shard_id)
+        parts[method].append(cast("int", shard_id))  # as above
     return parts
 
 

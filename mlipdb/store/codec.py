@@ -91,7 +91,7 @@ class Encoder:
         """Bytes of a structure, a label or both; at least one must be given. natoms comes from the arrays."""
         fields = _collect(structure, label)
         natoms = len(structure) if structure is not None else _natoms(fields)
-        rows = fields.get("hessian_row_numbers")
+        rows = label.hessian_row_numbers if label is not None else None
         mask = sum(BIT[name] for name in fields)
         frame = self._compressor.compress(_pack(fields, mask, natoms, 0 if rows is None else len(rows)))
         start = HEADER.pack(MAGIC, FORMAT_VERSION, _flags(structure, label), 0)[:4]

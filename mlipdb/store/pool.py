@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import lmdb
 
@@ -41,11 +42,11 @@ class ShardPool:
         if transaction is None or local.pid != os.getpid():
             transaction = self._begin(shard_id)
         key = structure_key(structure_id)
-        data = transaction.get(key)
+        data: Any = transaction.get(key)  # bytes: the transaction was begun without buffers
         if data is None:
             raise CorruptError(f"structure {structure_id} is not in {self._file(shard_id).path}; run `mlipdb verify`")
         if data[:2] == CUT:
-            data = join(key, data, transaction.get)
+            data = join(key, data, lambda piece: bytes(transaction.get(piece, b"")))
         return local.decoder.decode(key, data)
 
     def _begin(self, shard_id: int) -> lmdb.Transaction:
