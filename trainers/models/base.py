@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 import numpy as np
@@ -50,7 +50,7 @@ class AbstractForceField(eqx.Module):
 
     @classmethod
     @abc.abstractmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
+    def from_config(cls, config: dict[str, Any]) -> "AbstractForceField":
         """A model of that configuration whose arrays are yet to be filled. Raises ConfigError for a bad setting."""
 
 

@@ -4,7 +4,6 @@ Messages are by far the largest arrays of a model (22 kB an edge in the publishe
 edges at once: edges go through in chunks, on a CPU small enough for its cache, and derivatives make messages anew.
 """
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -48,13 +47,8 @@ def convolve(features: Features, edges: EdgeFeatures, radial: Matrices, *, paths
     return _by_output(sums, paths)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _sum_chunks(paths: tuple[Path, ...], features: Features, chunks: EdgeFeatures, radial: Matrices) -> Sums:
-    """Add the messages of one chunk after the other.
-
-    The derivative is written out below because that of scan would keep the sums, or their derivative, once for every
-    chunk, and memory would grow with the square of the number of atoms.
-    """
+def _scan_chunks(paths: tuple[Path, ...], features: Features, chunks: EdgeFeatures, radial: Matrices) -> Sums:
+    """Add the messages of one chunk after the other."""
 
     def step(sums: Sums, chunk: EdgeFeatures) -> tuple[Sums, None]:
         return _add_messages(sums, features, chunk, radial=radial, paths=paths), None
@@ -63,10 +57,16 @@ def _sum_chunks(paths: tuple[Path, ...], features: Features, chunks: EdgeFeature
     return sums
 
 
+# The first derivative is written out, because that of scan carries the derivative by the sums from chunk to chunk, and
+# would keep it once for every chunk when forces are differentiated: memory as the square of the number of atoms.
+_sum_chunks = jax.custom_vjp(_scan_chunks, nondiff_argnums=(0,))
+
+
 def _sum_chunks_forward(
     paths: tuple[Path, ...], features: Features, chunks: EdgeFeatures, radial: Matrices
 ) -> tuple[Sums, tuple[Features, EdgeFeatures, Matrices]]:
-    return _sum_chunks(paths, features, chunks, radial), (features, chunks, radial)
+    # not by _sum_chunks: Hessian rows need forward derivatives of this, which a function with its own rule has not
+    return _scan_chunks(paths, features, chunks, radial), (features, chunks, radial)
 
 
 def _sum_chunks_backward(

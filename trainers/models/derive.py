@@ -81,7 +81,7 @@ def _prediction(
     return Prediction(
         energy=_sum_by_graph(atomic_energies, graph),
         atomic_energies=atomic_energies,
-        forces=-_onto_atoms(graph, gradient),
+        forces=0.0 - _onto_atoms(graph, gradient),  # not a minus sign: an isolated atom would show -0.0
         stress=_stress(graph, vectors, gradient),
     )
 

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -150,7 +150,7 @@ class Nequix(AbstractForceField):
         return np.array(self.config.e0, dtype=np.float64)
 
     @classmethod
-    def create(cls, config: NequixConfig, *, key: PRNGKeyArray) -> Self:
+    def create(cls, config: NequixConfig, *, key: PRNGKeyArray) -> "Nequix":
         """A model with random weights, ready to be trained."""
         keys = jax.random.split(key, config.n_layers + 1)
         layers = tuple(
@@ -165,15 +165,15 @@ class Nequix(AbstractForceField):
         return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self.config).items()}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
+    def from_config(cls, config: dict[str, Any]) -> "Nequix":
         """A model of that configuration with all arrays zero, to be filled. Raises ConfigError for a bad setting."""
         return cls.skeleton(config_from_json(config))
 
     @classmethod
-    def skeleton(cls, config: NequixConfig) -> Self:
+    def skeleton(cls, config: NequixConfig) -> "Nequix":
         """A model with all arrays zero."""
         shapes = eqx.filter_eval_shape(cls.create, config, key=jax.random.key(0))
-        zeros: Self = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        zeros: Nequix = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         return zeros
 
 
