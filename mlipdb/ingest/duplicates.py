@@ -97,7 +97,7 @@ class DuplicateFilter:
         columns = (StructureRow.external_id, StructureRow.content_hash, LabelRow.content_hash, Material.key)
         statement = select(*columns).outerjoin(LabelRow, label).join(Material, Material.id == StructureRow.material_id)
         with self._db.session() as session:
-            return session.execute(statement.where(where)).tuples().all()
+            return [(row[0], row[1], row[2], row[3]) for row in session.execute(statement.where(where))]
 
 
 def _decide(frame: Frame, content: Content, *, ids: Mapping[str, Taken], seen: bool) -> Decision:
