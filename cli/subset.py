@@ -78,10 +78,9 @@ def diff(
     if json:
         show_json({"first": first, "second": second, "same": found.same, "both": len(found.both), **groups})
         return
-    print(f"in both        {len(found.both)}")
-    print(f"only in {first}  {_ids(found.only_first)}")
-    print(f"only in {second}  {_ids(found.only_second)}")
-    print(f"in another part  {_ids(found.moved)}")
+    titles = ("in both", f"only in {first}", f"only in {second}", "in another part")
+    for title, ids in zip(titles, (found.both, found.only_first, found.only_second, found.moved), strict=True):
+        print(f"{title:<{max(map(len, titles))}}  {_ids(ids)}")
 
 
 def _ids(ids: Any, *, shown: int = 10) -> str:

@@ -9,6 +9,8 @@ from mlipdb.errors import ConfigError, did_you_mean
 PARTS = ("train", "validation", "test")
 SPLIT_BY = ("material", "frame")
 
+Fractions = Sequence[int | float]
+
 
 @dataclass(frozen=True)
 class Split:
@@ -18,7 +20,7 @@ class Split:
     """
 
     by: str = "material"
-    fractions: tuple[float, float, float] = (90, 5, 5)
+    fractions: tuple[float, float, float] = (90.0, 5.0, 5.0)
     seed: int = 0
 
     def part(self, key: str) -> str:
@@ -29,7 +31,7 @@ class Split:
         return "validation" if place < self.fractions[0] + self.fractions[1] else "test"
 
 
-def make_split(*, by: str = "material", fractions: Sequence[float] = (90, 5, 5), seed: int = 0) -> Split:
+def make_split(*, by: str = "material", fractions: Fractions = (90, 5, 5), seed: int = 0) -> Split:
     """A checked split. Raises ConfigError that names what does not fit."""
     if by not in SPLIT_BY:
         raise ConfigError(f"split by {by!r} is unknown; it is material or frame.{did_you_mean(by, SPLIT_BY)}")
@@ -39,7 +41,8 @@ def make_split(*, by: str = "material", fractions: Sequence[float] = (90, 5, 5),
         raise ConfigError(f"fractions {format_fractions(fractions)}: percent of 0 to 100 that sum to 100, as in 90/5/5")
     if not fractions[0]:
         raise ConfigError(f"fractions {format_fractions(fractions)}: nothing would be left to train on")
-    return Split(by, (fractions[0], fractions[1], fractions[2]), seed)
+    train, validation, test = map(float, fractions)
+    return Split(by, (train, validation, test), seed)
 
 
 def parse_fractions(text: str) -> tuple[float, ...]:
@@ -50,7 +53,7 @@ def parse_fractions(text: str) -> tuple[float, ...]:
         raise ConfigError(f"fractions {text!r}: give three numbers with slashes, as in 90/5/5") from None
 
 
-def format_fractions(fractions: Sequence[float]) -> str:
+def format_fractions(fractions: Fractions) -> str:
     """Fractions as text, such as ``90/5/5``."""
     return "/".join(f"{fraction:.15g}" for fraction in fractions)
 

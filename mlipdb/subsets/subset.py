@@ -4,7 +4,7 @@ import hashlib
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,7 +18,7 @@ from mlipdb.catalog import Material, Source, StructureRow, Subset, SubsetMember
 from mlipdb.database import Database
 from mlipdb.errors import ConfigError, NotFoundError, QueryError, did_you_mean
 from mlipdb.query import check_subset_name, fields, frozen_subsets, select_structure_ids
-from mlipdb.subsets.splits import PARTS, Split, format_fractions, make_split, parse_fractions
+from mlipdb.subsets.splits import PARTS, Fractions, Split, format_fractions, make_split, parse_fractions
 
 CHUNK = 10_000
 LEAK = (
@@ -26,7 +26,7 @@ LEAK = (
     "part is too small; split by material unless that is what you want"
 )
 
-Ids = Int64[np.ndarray, " structures"]
+Ids = Int64[np.ndarray, " _"]
 
 
 class SplitLeakWarning(UserWarning):
@@ -104,7 +104,7 @@ def freeze(
     *,
     filter: str,
     split_by: str = "material",
-    fractions: Sequence[float] = (90, 5, 5),
+    fractions: Fractions = (90, 5, 5),
     seed: int = 0,
 ) -> FrozenSubset:
     """Store what a filter matches now under a name; the same content under that name again is returned as it is.

@@ -1,0 +1,77 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import mlipdb
+from mlipdb.cli.app import app
+from mlipdb.labels import Method
+from mlipdb.subsets import load
+from mlipdb.testing.samples import sample_records
+
+
+@pytest.fixture
+def database(tmp_path):
+    """300 rock salts of 100 materials."""
+    db = mlipdb.create(tmp_path / "db")
+    source = db.open_source("sample", reader="none", uri="nowhere")
+    db.append(sample_records(300), source_id=source, method_id=db.method_id(Method(kind="dft", name="PBE")))
+    yield db
+    db.close()
+
+
+@pytest.fixture
+def subset(database):
+    def call(*words):
+        return CliRunner().invoke(app, ["--db", str(database.path), "subset", *words])
+
+    return call
+
+
+def test_a_subset_is_frozen_and_shown(database, subset):
+    frozen = json.loads(subset("freeze", "yttrium", "Y", "--fractions", "50/25/25", "--seed", "7", "--json").stdout)
+    assert frozen == json.loads(subset("show", "yttrium", "--json").stdout)
+    stored = load(database, "yttrium")
+    assert frozen["hash"] == stored.hash
+    assert frozen["splits"] == {part: len(ids) for part, ids in stored.splits.items()}
+    assert sum(frozen["materials"].values()) == 20
+    assert (frozen["fractions"], frozen["seed"], frozen["split_by"]) == ("50/25/25", 7, "material")
+    assert stored.hash in subset("show", "yttrium").stdout
+
+
+def test_the_list_names_every_subset(subset):
+    assert "no frozen subset" in subset("list").stderr
+    subset("freeze", "yttrium", "Y")
+    subset("freeze", "big", "all")
+    assert [row["name"] for row in json.loads(subset("list", "--json").stdout)["subsets"]] == ["big", "yttrium"]
+    assert [line.split()[0] for line in subset("list").stdout.splitlines()] == ["big", "yttrium"]
+
+
+def test_a_difference_lists_ids(subset):
+    subset("freeze", "low", "id<=20")
+    subset("freeze", "high", "id>15 AND id<=20")
+    found = json.loads(subset("diff", "low", "high", "--json").stdout)
+    assert found["only_first"] == list(range(1, 16))
+    assert found["only_second"] == []
+    assert found["both"] == 5
+    assert not found["same"]
+    assert "only in low      15: 1 2 3" in subset("diff", "low", "high").stdout
+
+
+def test_a_split_by_frame_warns_on_stderr(subset):
+    result = subset("freeze", "leaky", "Y", "--split-by", "frame", "--json")
+    assert "frames of one relaxation" in result.stderr
+    assert json.loads(result.stdout)["split_by"] == "frame"
+
+
+def test_an_empty_part_is_said_on_stderr(subset):
+    result = subset("freeze", "tiny", "id<=3", "--json")
+    assert len(json.loads(result.stdout)["empty_parts"]) == 2
+    assert result.stderr.count("part is empty: 1 materials are too few") == 2
+
+
+@pytest.mark.parametrize(
+    "words", [("show", "nothing"), ("freeze", "Y", "O"), ("freeze", "a", "Y", "--fractions", "9/1")]
+)
+def test_what_cannot_be_done_fails(subset, words):
+    assert subset(*words).exit_code == 1
