@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from mlipdb.trainers.models.base import AbstractForceField
 from mlipdb.trainers.recipe import OptimizerRecipe
 
 # Set from the data before the first step; neither gradient, decay nor averaging may touch them.
@@ -39,7 +38,7 @@ def _matrix_axes(parameters: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: numbers if leaf.ndim >= 2 else None, parameters)
 
 
-def trainable(model: AbstractForceField) -> PyTree[bool]:
+def trainable(model: PyTree) -> PyTree[bool]:
     """True at the arrays that learn: floating point and not named in FROZEN."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: eqx.is_inexact_array(leaf) and not FROZEN & {_name(key) for key in path}, model

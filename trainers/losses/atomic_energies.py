@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mlipdb.trainers.graph import Batch, Prediction
-from mlipdb.trainers.losses.base import AbstractLoss, Term, count, difference, on_atoms
+from mlipdb.trainers.losses.base import AbstractLoss, Term, absolute, count, difference, on_atoms
 
 
 class AtomicEnergiesMae(AbstractLoss):
@@ -17,7 +17,7 @@ class AtomicEnergiesMae(AbstractLoss):
     def __call__(self, prediction: Prediction, hessian: Float[Array, "rows atoms 3"], batch: Batch) -> Term:
         """Sum over labelled atoms of |Δε|, and their number."""
         errors, mask = _errors(prediction, batch)
-        return jnp.sum(jnp.abs(errors)), count(mask)
+        return jnp.sum(absolute(errors)), count(mask)
 
 
 class AtomicEnergiesMse(AbstractLoss):

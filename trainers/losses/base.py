@@ -33,6 +33,11 @@ def difference(
     return jnp.where(mask, predicted - reference, jnp.zeros_like(predicted))
 
 
+def absolute(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Absolute values with gradient 0 at 0, where jnp.abs has 1: an atom that symmetry holds still is not pushed."""
+    return values * jnp.sign(values)
+
+
 def norms(vectors: Float[Array, "*shape 3"]) -> Float[Array, "*shape"]:
     """Length of each vector, with gradient 0 (not NaN) at length 0."""
     squares = jnp.sum(jnp.square(vectors), axis=-1)

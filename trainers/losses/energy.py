@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mlipdb.trainers.graph import Batch, Prediction
-from mlipdb.trainers.losses.base import AbstractLoss, Term, count, difference
+from mlipdb.trainers.losses.base import AbstractLoss, Term, absolute, count, difference
 
 
 class EnergyMae(AbstractLoss):
@@ -18,5 +18,5 @@ class EnergyMae(AbstractLoss):
         """Sum over labelled graphs of |ΔE|/N, and their number."""
         mask = batch.targets.has_energy & batch.graph.graph_mask
         atoms = jnp.where(mask, batch.graph.atom_count, 1).astype(jnp.float32)
-        errors = jnp.abs(difference(prediction.energy, batch.targets.energy, mask))
+        errors = absolute(difference(prediction.energy, batch.targets.energy, mask))
         return jnp.sum(errors / atoms), count(mask)

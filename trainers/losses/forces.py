@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mlipdb.trainers.graph import Batch, Prediction
-from mlipdb.trainers.losses.base import AbstractLoss, Term, count, difference, norms, on_atoms
+from mlipdb.trainers.losses.base import AbstractLoss, Term, absolute, count, difference, norms, on_atoms
 
 
 class ForcesL2(AbstractLoss):
@@ -28,7 +28,7 @@ class ForcesMae(AbstractLoss):
     def __call__(self, prediction: Prediction, hessian: Float[Array, "rows atoms 3"], batch: Batch) -> Term:
         """Sum over labelled components of |ΔF|, and their number."""
         errors, mask = _force_errors(prediction, batch)
-        return jnp.sum(jnp.abs(errors)), 3 * count(mask)
+        return jnp.sum(absolute(errors)), 3 * count(mask)
 
 
 class ForcesHuber(AbstractLoss):
@@ -40,7 +40,7 @@ class ForcesHuber(AbstractLoss):
     def __call__(self, prediction: Prediction, hessian: Float[Array, "rows atoms 3"], batch: Batch) -> Term:
         """Sum over labelled components, and their number."""
         errors, mask = _force_errors(prediction, batch)
-        sizes = jnp.abs(errors)
+        sizes = absolute(errors)
         quadratic = jnp.minimum(sizes, self.delta)
         return jnp.sum(0.5 * jnp.square(quadratic) + self.delta * (sizes - quadratic)), 3 * count(mask)
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mlipdb.trainers.graph import Batch, Prediction
-from mlipdb.trainers.losses.base import AbstractLoss, Term, count, difference
+from mlipdb.trainers.losses.base import AbstractLoss, Term, absolute, count, difference
 
 
 class StressMae(AbstractLoss):
@@ -18,4 +18,4 @@ class StressMae(AbstractLoss):
         """Sum over the components of labelled periodic graphs, and their number."""
         mask = batch.targets.has_stress & batch.graph.graph_mask & batch.graph.periodic
         components = jnp.broadcast_to(mask[:, None, None], prediction.stress.shape)
-        return jnp.sum(jnp.abs(difference(prediction.stress, batch.targets.stress, components))), 9 * count(mask)
+        return jnp.sum(absolute(difference(prediction.stress, batch.targets.stress, components))), 9 * count(mask)
