@@ -76,7 +76,7 @@ def label(
 
     hessian_rows is the number of random rows that each structure shall have in the end, or "all". A run that was
     interrupted is continued by calling again. A structure that cannot be labelled becomes a failed row with its
-    reason; retry_failed tries those of earlier runs again.
+    reason; retry_failed tries those of earlier runs again. limits are the teacher's own unless given.
     """
     if hessian_rows != "all" and hessian_rows < 0:
         raise LabelError(f"hessian_rows is {hessian_rows}; give a number from 0 up, or 'all'")
@@ -87,7 +87,7 @@ def label(
     skipped = incomplete & state.failed & (not retry_failed)
     todo = np.flatnonzero(incomplete & ~skipped)
     run = _Run(teacher, LabelWriter(db, method_id, flush=flush or Flush()), total=len(todo), progress=progress)
-    run.work(_tasks(db, run, state, todo=todo, hessian_rows=hessian_rows), limits=limits or BatchLimits())
+    run.work(_tasks(db, run, state, todo=todo, hessian_rows=hessian_rows), limits=limits or teacher.batch_limits)
     return LabelReport(
         method=method,
         method_id=method_id,

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from mlipdb.errors import LabelError
+from mlipdb.labelling.batches import BatchLimits
 from mlipdb.labels import Label, Method
 from mlipdb.structures import SYMBOLS, Structure
 
@@ -64,9 +65,13 @@ class LabelRequest:
 
 @runtime_checkable
 class Teacher(Protocol):
-    """A model that labels structures. Results do not depend on what else is in the batch beyond rounding."""
+    """A model that labels structures. Results do not depend on what else is in the batch beyond rounding.
+
+    batch_limits is what it can take at once on the device that it runs on.
+    """
 
     info: TeacherInfo
+    batch_limits: BatchLimits
 
     def edges(self, structure: Structure) -> int:
         """How many edges its graph of the structure has: the measure of work by which the runner sizes batches."""

@@ -13,13 +13,14 @@ import numpy as np
 from jaxtyping import Float64, Int32
 
 from mlipdb.errors import LabelError
+from mlipdb.labelling.batches import BatchLimits
 from mlipdb.labelling.teacher import LabelRequest, TeacherInfo
 from mlipdb.labels import Label
 from mlipdb.structures import Structure
 from mlipdb.teachers.published import PUBLISHED, known_file, published_name
 from mlipdb.trainers.archive import DOCUMENT
 from mlipdb.trainers.batching.neighbours import Neighbours, neighbours
-from mlipdb.trainers.batching.pad import GraphShape, needed_shape, pad_graph, round_up
+from mlipdb.trainers.batching.pad import GraphShape, needed_shape, pad_graph
 from mlipdb.trainers.checkpoint import load_model
 from mlipdb.trainers.graph import AtomicGraph, Prediction
 from mlipdb.trainers.models.base import AbstractForceField
@@ -28,6 +29,8 @@ from mlipdb.trainers.models.nqx import load_nqx
 from mlipdb.trainers.run_files import best_checkpoint
 from mlipdb.version import __version__
 
+ROWS_AT_ONCE = 8  # more are computed in chunks of so many, which repeat the energy's own tenth of the work
+CPU_EDGES, ACCELERATOR_EDGES = 8192, 32768  # of a batch; 4 GB for published weights with Hessian rows, and 16 GB
 KEPT_LISTS = 2048  # neighbour lists kept between edges() and label(): more than the runner holds at once
 
 _predict = eqx.filter_jit(predict)
@@ -43,6 +46,8 @@ class NequixTeacher:
 
     def __init__(self, model: AbstractForceField, info: TeacherInfo) -> None:
         self.info = info
+        edges = CPU_EDGES if jax.default_backend() == "cpu" else ACCELERATOR_EDGES
+        self.batch_limits = BatchLimits(structures=255, atoms=edges // 4, edges=edges)
         self._model = model
         self._e0 = np.zeros(119)
         self._e0[list(model.atomic_numbers)] = np.asarray(model.e0, dtype=np.float64)
@@ -101,18 +106,17 @@ class NequixTeacher:
         return self._lists[key]
 
     def _evaluate(self, graph: AtomicGraph, dofs: Int32[np.ndarray, "rows graphs"]) -> tuple[Prediction, np.ndarray]:
-        """On the device, then as numpy arrays."""
+        """On the device, rows in chunks, then as numpy arrays."""
+        chunks = [dofs[start : start + ROWS_AT_ONCE] for start in range(0, len(dofs), ROWS_AT_ONCE)]
         try:
-            if not len(dofs):
+            if not chunks:
                 return jax.device_get(_predict(self._model, graph)), np.zeros((0, 0, 3))
-            found: tuple[Prediction, np.ndarray] = jax.device_get(
-                _predict_with_rows(self._model, graph, jnp.asarray(dofs))
-            )
-            return found
+            found = [jax.device_get(_predict_with_rows(self._model, graph, jnp.asarray(chunk))) for chunk in chunks]
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             raise MemoryError(str(error).splitlines()[0]) from error
+        return found[0][0], np.concatenate([rows for _, rows in found])
 
     def _split(
         self, structures: Sequence[Structure], request: LabelRequest, *, prediction: Prediction, rows: np.ndarray
@@ -156,10 +160,10 @@ def batch_dofs(
 ) -> Int32[np.ndarray, "rows graphs"]:
     """Row numbers of each structure as degrees of freedom of the whole batch; -1 where a structure asks for no more.
 
-    The number of rows is exact up to eight, then rounded up so that few programs are compiled.
+    Beyond one chunk the number of rows is a multiple of it.
     """
     most = max((len(numbers) for numbers in row_numbers), default=0)
-    padded = most if most <= 8 else round_up(most, smallest=8)
+    padded = most if most <= ROWS_AT_ONCE else -(-most // ROWS_AT_ONCE) * ROWS_AT_ONCE
     dofs = np.full((padded, graphs), -1, dtype=np.int32)
     first = 0
     for place, (structure, numbers) in enumerate(zip(structures, row_numbers, strict=True)):
@@ -169,11 +173,15 @@ def batch_dofs(
 
 
 def _shape(needed: GraphShape) -> GraphShape:
-    """A padded shape. Edges are nearly all of the work and get a fine ladder, atoms and graphs a coarse one."""
+    """A padded shape, in powers of two: the runner fills batches to one, and a new shape takes long to compile.
+
+    There are about 60 edges to an atom and an edge costs a quarter of an atom, so that atoms are padded generously.
+    """
+    edges = _power_of_two(needed.edges, smallest=1024)
     return GraphShape(
-        atoms=_power_of_two(needed.atoms, smallest=64),
-        edges=round_up(needed.edges, smallest=1024),
-        graphs=_power_of_two(needed.graphs, smallest=128),
+        atoms=_power_of_two(needed.atoms, smallest=edges // 32),
+        edges=edges,
+        graphs=_power_of_two(needed.graphs, smallest=64),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64, Int32
 
+from mlipdb.labelling.batches import BatchLimits
 from mlipdb.labelling.teacher import LabelRequest, TeacherInfo
 from mlipdb.labels import Label
 from mlipdb.structures import Structure
@@ -24,6 +25,7 @@ class PairPotential:
     def __init__(
         self, *, cutoff: float = 4.0, strength: float = 0.3, elements: frozenset[int] = frozenset(range(1, 95))
     ) -> None:
+        self.batch_limits = BatchLimits()
         self.cutoff = cutoff
         self.strength = strength
         text = f"pair potential {cutoff!r} {strength!r} {sorted(elements)}"

@@ -81,6 +81,17 @@ def test_dofs_count_over_the_whole_batch_and_ask_for_nothing_beyond():
     assert dofs.tolist() == [[4, 14, -1, -1], [-1, 9, -1, -1], [-1, 10, -1, -1]]
 
 
+def test_rows_in_chunks_are_the_rows_in_one_piece(tiny_nqx):
+    teacher, structure = load(tiny_nqx), molecule()
+    every = np.array([4, 0, 8, 2, 6, 1, 3, 7, 5], np.int32)
+    whole, first, last = (
+        teacher.label([structure], LabelRequest(base=False, hessian_row_numbers=[rows]))[0].hessian_rows
+        for rows in (every, every[:8], every[8:])
+    )
+    assert whole.shape == (9, 3, 3)
+    np.testing.assert_allclose(whole, np.concatenate([first, last]), atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["nequix-mp-1", "nequix-omat-1", "nequix-demo"])
 def test_weights_given_by_path_need_no_download(name, tiny_nqx):
     assert load(tiny_nqx, name).info.name == name
