@@ -1,6 +1,7 @@
 """Frozen subsets: the structures that a filter matched once, with the part of the split that each is in."""
 
 import hashlib
+import json
 import re
 import warnings
 from collections import Counter
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
-import orjson
 from jaxtyping import Int64
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
@@ -188,7 +188,8 @@ def _find_members(session: Session, filter: str, *, split: Split) -> _Members:
     for identity, source, external, content, material in session.execute(query.execution_options(yield_per=CHUNK)):
         ids.append(identity)
         parts.append(split.part(material if split.by == "material" else f"{source}/{external}"))
-        lines.append(orjson.dumps([source, external, content.hex()]))
+        # not orjson, whose small results keep 4 kB each
+        lines.append(json.dumps([source, external, content.hex()]).encode())
     return _Members(ids, parts, _hash(lines))
 
 

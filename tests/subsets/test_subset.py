@@ -1,3 +1,4 @@
+import hashlib
 import warnings
 
 import numpy as np
@@ -61,6 +62,14 @@ def test_the_same_data_in_another_database_has_the_same_hash(db, tmp_path, appen
                for d, s in ((db, one), (other, two))]  # fmt: skip
     assert by_part[0] == by_part[1]
     other.close()
+
+
+def test_the_hash_is_of_the_sorted_sources_ids_and_contents(db):
+    """A change would make every recorded run look as if its data had changed."""
+    subset = freeze(db, "yttrium", filter="Y")
+    entries = [db.entry(identity) for identity in subset.ids.tolist()]
+    lines = sorted(f'["made", "{entry.external_id}", "{entry.content_hash}"]\n' for entry in entries)
+    assert subset.hash == hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def test_one_structure_more_is_another_hash(db):
