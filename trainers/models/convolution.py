@@ -10,16 +10,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mlipdb.trainers.models.features import Features
+from mlipdb.trainers.models.features import Features, Matrices
 from mlipdb.trainers.models.paths import Path, coupling_matrix, group_by_input, weight_columns
 
 # Messages of one chunk. Measured: on a CPU 4 MiB make a training step three times as fast as all edges at once, with a
 # fortieth of the memory; a GPU needs more edges to be busy.
 CPU_CHUNK_BYTES = 4 * 2**20
 DEVICE_CHUNK_BYTES = 2**30
-Matrices = tuple[Float[Array, "fan_in fan_out"], ...]
 # Messages summed onto atoms: for each input degree, the components of all its paths one after another
-Sums = dict[int, Float[Array, "atoms components channels"]]
+Sums = dict[int, Float[Array, "atoms _ _"]]
 
 
 class EdgeFeatures(NamedTuple):

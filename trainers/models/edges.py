@@ -38,7 +38,7 @@ def polynomial_cutoff(lengths: Float[Array, " edges"], *, cutoff: float, power: 
     return jnp.where(x < 1.0, falling, 0.0)
 
 
-def spherical_harmonics(directions: Float[Array, "edges 3"], *, lmax: int) -> list[Float[Array, "edges m"]]:
+def spherical_harmonics(directions: Float[Array, "edges 3"], *, lmax: int) -> list[Float[Array, "edges _"]]:
     """Real harmonics of degrees 0 to lmax with Σ_m Y_lm² = 2l + 1; those of degree 1 are √3·(x, y, z).
 
     Each degree is the coupling of the one below with the first, scaled. A zero direction gives zero but for l = 0.

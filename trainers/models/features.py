@@ -10,9 +10,10 @@ from jaxtyping import Array, Float
 
 NORM_EPSILON = 1e-12
 # features[l] has the 2l+1 components of each channel of degree l, channels last; degrees without channels are absent
-Feature = Float[Array, "atoms m channels"]
-Features = dict[int, Feature]
-Matrices = Sequence[Float[Array, "fan_in fan_out"]]
+Features = dict[int, Float[Array, "atoms _ _"]]
+Matrix = Float[Array, "fan_in fan_out"]
+Matrices = tuple[Float[Array, "_ _"], ...]
+Gains = tuple[Float[Array, " _"], ...]
 
 
 def ungated_channels(channels: tuple[int, ...]) -> tuple[int, ...]:
@@ -25,7 +26,7 @@ def linear(features: Features, matrices: Matrices, *, degrees: Sequence[int]) ->
     return {degree: mix(features[degree], matrix) for degree, matrix in zip(degrees, matrices, strict=True)}
 
 
-def mix(values: Feature, matrix: Float[Array, "fan_in fan_out"]) -> Feature:
+def mix(values: Float[Array, "atoms m fan_in"], matrix: Matrix) -> Float[Array, "atoms m fan_out"]:
     """The channels of one degree times a matrix over √fan_in."""
     return jnp.matmul(values, matrix / math.sqrt(len(matrix)), precision="highest")
 
@@ -36,7 +37,7 @@ def added(left: Features, right: Features) -> Features:
     return dict(sorted((left | right | common).items()))
 
 
-def normalise(features: Features, gains: Sequence[Float[Array, " channels"]]) -> Features:
+def normalise(features: Features, gains: Gains) -> Features:
     """Divide by one norm of all degrees, times a gain for each channel; gains in ascending degree.
 
     The square of the norm is the mean over degrees of Σ_channels (mean over components) / (2l+1). Published weights

@@ -17,10 +17,20 @@ from mlipdb.trainers.graph import AtomicGraph
 from mlipdb.trainers.models.base import AbstractForceField
 from mlipdb.trainers.models.convolution import EdgeFeatures, convolve
 from mlipdb.trainers.models.edges import bessel, lengths_and_directions, polynomial_cutoff, spherical_harmonics
-from mlipdb.trainers.models.features import Features, added, gate, linear, mix, normalise, ungated_channels
+from mlipdb.trainers.models.features import (
+    Features,
+    Gains,
+    Matrices,
+    Matrix,
+    added,
+    gate,
+    linear,
+    mix,
+    normalise,
+    ungated_channels,
+)
 from mlipdb.trainers.models.paths import channels_of, coupled_paths, parse_irreps, shared_degrees
 
-Matrix = Float[Array, "fan_in fan_out"]
 # √E[silu(x)²] for x ~ N(0, 1) is 0.59647; published weights were trained with this value, which their package
 # integrates numerically at run time, so that it differs in the fifth digit from one JAX version to the next.
 PUBLISHED_ACTIVATION_NORM = 0.596460
@@ -87,11 +97,11 @@ class NequixLayer(eqx.Module):
     have, in ascending degree.
     """
 
-    radial: tuple[Matrix, ...]
-    linear_in: tuple[Matrix, ...]
-    linear_out: tuple[Matrix, ...]
-    skip: tuple[Matrix, ...]
-    gains: tuple[Float[Array, " channels"], ...]
+    radial: Matrices
+    linear_in: Matrices
+    linear_out: Matrices
+    skip: Matrices
+    gains: Gains
     channels_in: tuple[int, ...] = eqx.field(static=True)
     channels_out: tuple[int, ...] = eqx.field(static=True)
     lmax: int = eqx.field(static=True)
@@ -209,7 +219,7 @@ def _create_layer(
     )
 
 
-def _create_radial(config: NequixConfig, numbers: int, *, key: PRNGKeyArray) -> tuple[Matrix, ...]:
+def _create_radial(config: NequixConfig, numbers: int, *, key: PRNGKeyArray) -> Matrices:
     """Hidden matrices with variance mlp_init_scale over fan-in, the last with one over fan-in."""
     sizes = [config.radial_basis_size, *[config.radial_mlp_size] * config.radial_mlp_layers, numbers]
     matrices = []
@@ -219,9 +229,7 @@ def _create_radial(config: NequixConfig, numbers: int, *, key: PRNGKeyArray) -> 
     return tuple(matrices)
 
 
-def _create_linear(
-    channels_in: tuple[int, ...], channels_out: tuple[int, ...], *, key: PRNGKeyArray
-) -> tuple[Matrix, ...]:
+def _create_linear(channels_in: tuple[int, ...], channels_out: tuple[int, ...], *, key: PRNGKeyArray) -> Matrices:
     shapes = [(channels_in[degree], channels_out[degree]) for degree in shared_degrees(channels_in, channels_out)]
     return tuple(
         jax.random.normal(one, shape) for one, shape in zip(jax.random.split(key, len(shapes)), shapes, strict=True)

@@ -8,10 +8,10 @@ from mlipdb.trainers.models.nequix import Nequix, NequixConfig
 CONFIG = NequixConfig(
     atomic_numbers=(1, 8, 14),
     e0=(-1.0, -2.0, -3.0),
-    hidden_irreps="4x0e + 3x1o + 2x2e",
-    lmax=2,
+    hidden_irreps="3x0e + 2x1o",
+    lmax=1,
     n_layers=2,
-    cutoff=3.2,
+    cutoff=3.0,
     radial_basis_size=4,
     radial_mlp_size=8,
     radial_mlp_layers=1,

@@ -1,0 +1,243 @@
+# ruff: noqa: D102 - a test's name is its docstring
+"""What every model must do. Authors of models subclass ModelConformance in their own tests."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float64, Int
+from numpy.typing import ArrayLike
+
+from mlipdb.structures import Structure, make_structure
+from mlipdb.trainers.batching.neighbours import neighbours
+from mlipdb.trainers.batching.pad import GraphShape, needed_shape, pad_graph
+from mlipdb.trainers.graph import AtomicGraph, Prediction
+from mlipdb.trainers.models.base import AbstractForceField
+from mlipdb.trainers.models.derive import hessian_rows, predict, predict_with_rows
+
+# Tests compile more than they compute, so that code for speed would be lost time.
+_QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+_predict = eqx.filter_jit(predict, compiler_options=_QUICK)
+_hessian_rows = eqx.filter_jit(hessian_rows, compiler_options=_QUICK)
+
+
+@partial(eqx.filter_jit, compiler_options=_QUICK)
+@eqx.filter_grad
+def _gradients(model: AbstractForceField, graph: AtomicGraph, dofs: Int[Array, "rows graphs"]) -> Float[Array, ""]:
+    """By the weights, of everything that a training may compare."""
+    prediction, rows = predict_with_rows(model, graph, dofs)
+    squares = [(values**2).sum() for values in (prediction.energy, prediction.forces, prediction.stress, rows)]
+    return jnp.stack(squares).sum()
+
+
+class ModelConformance:
+    """Symmetries, supercell, cutoff, padding, and all derivatives by finite differences, in float64.
+
+    A subclass sets model and structures: two to four small ones of elements that the model knows, the first periodic
+    in three directions. The model should have random or trained weights, not zeros, and be small: everything runs in
+    a few seconds then. tolerance is relative to the largest entry compared, or to 0.01 where that is smaller; cutoff_tolerance is what an energy in eV and a force in eV/Å may be 1e-3 Å within the cutoff.
+    """
+
+    model: ClassVar[AbstractForceField]
+    structures: ClassVar[Sequence[Structure]]
+    tolerance: ClassVar[float] = 1e-6
+    cutoff_tolerance: ClassVar[float] = 1e-4
+
+    def test_rotation_with_inversion_turns_forces_and_stress_and_keeps_energies(self) -> None:
+        turn = _improper_rotation()
+        for structure in self.structures:
+            before = self._evaluate(structure)
+            moved = replace(structure, positions=structure.positions @ turn.T, cell=structure.cell @ turn.T)
+            after = self._evaluate(moved)
+            self._same(after.atomic_energies, before.atomic_energies)
+            self._same(after.forces, before.forces @ turn.T)
+            self._same(after.stress, turn @ before.stress @ turn.T)
+
+    def test_translation_changes_nothing(self) -> None:
+        for structure in self.structures:
+            moved = replace(structure, positions=structure.positions + np.array([31.7, -4.4, 2.2]))
+            self._same_prediction(self._evaluate(moved), self._evaluate(structure))
+
+    def test_moving_an_atom_by_a_lattice_vector_changes_nothing(self) -> None:
+        crystal = self.structures[0]
+        positions = crystal.positions.copy()
+        positions[0] += crystal.cell[0] - 2 * crystal.cell[2]
+        self._same_prediction(self._evaluate(replace(crystal, positions=positions)), self._evaluate(crystal))
+
+    def test_the_order_of_atoms_does_not_matter(self) -> None:
+        for structure in self.structures:
+            order = np.roll(np.arange(len(structure)), 1)
+            swapped = replace(
+                structure, atomic_numbers=structure.atomic_numbers[order], positions=structure.positions[order]
+            )
+            before, after = self._evaluate(structure), self._evaluate(swapped)
+            self._same(after.atomic_energies[: len(order)], before.atomic_energies[order])
+            self._same(after.forces[: len(order)], before.forces[order])
+            self._same(after.stress, before.stress)
+
+    def test_a_supercell_has_the_energies_forces_and_stress_of_its_cell(self) -> None:
+        crystal = self.structures[0]
+        before, after = self._evaluate(crystal), self._evaluate(_doubled(crystal))
+        count = len(crystal)
+        self._same(after.energy[0], 2 * before.energy[0])
+        self._same(after.forces[: 2 * count], np.tile(before.forces[:count], (2, 1)))
+        self._same(after.stress[0], before.stress[0])
+
+    def test_energy_and_force_vanish_smoothly_at_the_cutoff(self) -> None:
+        first, second = self.model.atomic_numbers[0], self.model.atomic_numbers[-1]
+        cutoff = self.model.cutoff
+        pairs = [make_structure([first, second], [[0, 0, 0], [0, 0, r]]) for r in (cutoff - 1e-3, cutoff + 1e-3)]
+        inside, outside = (self._evaluate(pair) for pair in pairs)
+        assert abs(inside.energy[0] - outside.energy[0]) < self.cutoff_tolerance
+        assert np.abs(inside.forces).max() < self.cutoff_tolerance
+        assert not outside.forces.any()
+
+    def test_padding_and_company_in_a_batch_change_nothing(self) -> None:
+        lists = [neighbours(structure, self.model.cutoff) for structure in self.structures]
+        needed = needed_shape(self.structures, lists)
+        larger = GraphShape(needed.atoms + 5, needed.edges + 37, needed.graphs + 2)
+        batch = self._predict(self.structures, larger)
+        start = 0
+        for place, structure in enumerate(self.structures):
+            alone, atoms = self._evaluate(structure), slice(start, start + len(structure))
+            self._same(batch.energy[place], alone.energy[0])
+            self._same(batch.atomic_energies[atoms], alone.atomic_energies[: len(structure)])
+            self._same(batch.forces[atoms], alone.forces[: len(structure)])
+            self._same(batch.stress[place], alone.stress[0])
+            start += len(structure)
+        padding = [batch.energy[len(lists) :], batch.stress[len(lists) :], batch.forces[start:]]
+        assert not any(values.any() for values in padding)
+
+    def test_forces_are_the_negative_gradient_of_the_energy(self) -> None:
+        for structure in self.structures:
+            move = _direction(len(structure))
+            slope = self._difference(lambda s: self._evaluate(s).energy[0], structure, move)
+            self._same(-(self._evaluate(structure).forces[: len(structure)] * move).sum(), slope)
+
+    def test_stress_is_the_derivative_of_the_energy_by_strain_over_the_volume(self) -> None:
+        crystal, step = self.structures[0], 1e-5
+        strain = np.array([[0.3, 0.1, -0.2], [0.1, -0.4, 0.25], [-0.2, 0.25, 0.6]])
+
+        def strained(amount: float) -> float:
+            change = np.eye(3) + amount * strain
+            moved = replace(crystal, positions=crystal.positions @ change, cell=crystal.cell @ change)
+            return float(self._evaluate(moved).energy[0])
+
+        slope = (strained(step) - strained(-step)) / (2 * step * (crystal.volume or 0.0))
+        self._same((self._evaluate(crystal).stress[0] * strain).sum(), slope)
+
+    def test_hessian_rows_are_the_derivatives_of_the_gradient(self) -> None:
+        for structure in self.structures:
+            count = len(structure)
+            for dof in (0, 3 * count - 1):
+                move = np.zeros((count, 3))
+                move[dof // 3, dof % 3] = 1.0
+                slope = self._difference(lambda s: -self._evaluate(s).forces[: len(s)], structure, move)
+                self._same(self._rows([structure], [[dof]])[0, :count], slope)
+
+    def test_second_derivatives_of_lonely_atoms_and_padding_are_finite_zeros(self) -> None:
+        lonely = make_structure([self.model.atomic_numbers[0]], [[0.0, 0.0, 0.0]])
+        crystal = self.structures[0]
+        count = len(crystal)
+        rows = self._rows([lonely, crystal], [[2, 3], [-1, 3 * count + 2]])
+        assert np.isfinite(rows).all()
+        assert not rows[0, 0].any()
+        assert not rows[1, 0].any()
+        assert not rows[:, 1 + count :].any()
+        assert rows[1, 1:].any()
+
+    def test_derivatives_by_the_weights_are_finite_whatever_the_padding(self) -> None:
+        lonely = make_structure([self.model.atomic_numbers[0]], [[0.0, 0.0, 0.0]])
+        with jax.enable_x64(True):
+            graph = _exact([lonely, self.structures[0]], self.model.cutoff, shape=self._shape(graphs=4))
+            dofs = jnp.asarray([[-1, 3, -1, -1]])
+            gradients = jax.tree.leaves(_gradients(_double(self.model), graph, dofs))
+            assert all(np.isfinite(leaf).all() for leaf in gradients)
+            assert any(leaf.any() for leaf in gradients)
+
+    def test_a_model_is_made_again_from_its_config_but_for_the_arrays(self) -> None:
+        again = type(self.model).from_config(self.model.to_config())
+        assert again.cutoff == self.model.cutoff
+        assert again.atomic_numbers == self.model.atomic_numbers
+        assert np.array_equal(again.e0, self.model.e0)
+        assert jax.tree.structure(again) == jax.tree.structure(self.model)
+        assert [leaf.shape for leaf in jax.tree.leaves(again)] == [leaf.shape for leaf in jax.tree.leaves(self.model)]
+
+    def _evaluate(self, structure: Structure) -> Prediction:
+        """In one shape for all tests, so that the model is compiled once."""
+        return self._predict([structure], self._shape(graphs=3))
+
+    def _predict(self, structures: Sequence[Structure], shape: GraphShape) -> Prediction:
+        with jax.enable_x64(True):
+            graph = _exact(structures, self.model.cutoff, shape=shape)
+            found: Prediction = jax.device_get(_predict(_double(self.model), graph))
+        return found
+
+    def _rows(self, structures: Sequence[Structure], dofs: list[list[int]]) -> Float64[np.ndarray, "rows atoms 3"]:
+        padded = np.full((2, 4), -1, dtype=np.int32)
+        padded[: len(dofs), : len(dofs[0])] = dofs
+        with jax.enable_x64(True):
+            graph = _exact(structures, self.model.cutoff, shape=self._shape(graphs=4))
+            rows: np.ndarray = jax.device_get(_hessian_rows(_double(self.model), graph, jnp.asarray(padded)))
+        return rows[: len(dofs)]
+
+    def _shape(self, *, graphs: int) -> GraphShape:
+        largest = [*self.structures, _doubled(self.structures[0])]
+        sizes = [needed_shape([structure], [neighbours(structure, self.model.cutoff)]) for structure in largest]
+        edges = max(size.edges for size in sizes)
+        return GraphShape(max(size.atoms for size in sizes) + 2, edges + edges // 4 + 8, graphs)
+
+    def _difference(self, quantity: Callable[[Structure], Any], structure: Structure, move: np.ndarray) -> np.ndarray:
+        """Central difference of a quantity of a structure as its atoms move."""
+        step = 1e-5
+        ahead = quantity(replace(structure, positions=structure.positions + step * move))
+        behind = quantity(replace(structure, positions=structure.positions - step * move))
+        return np.asarray((ahead - behind) / (2 * step))
+
+    def _same(self, found: ArrayLike | float, expected: ArrayLike | float) -> None:
+        scale = max(0.01, float(np.abs(expected).max()))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=self.tolerance * scale)
+
+    def _same_prediction(self, found: Prediction, expected: Prediction) -> None:
+        jax.tree.map(self._same, found, expected)
+
+
+def _exact(structures: Sequence[Structure], cutoff: float, *, shape: GraphShape) -> AtomicGraph:
+    """The padded graph with float64 numbers."""
+    lists = [neighbours(structure, cutoff) for structure in structures]
+    graph = pad_graph(structures, lists, shape=shape)
+    positions, cell = np.zeros((shape.atoms, 3)), np.zeros((shape.graphs, 3, 3))
+    positions[: sum(map(len, structures))] = np.concatenate([structure.positions for structure in structures])
+    cell[: len(structures)] = [structure.cell for structure in structures]
+    exact = eqx.tree_at(
+        lambda g: (g.positions, g.cell, g.shifts), graph, (positions, cell, graph.shifts.astype(np.float64))
+    )
+    return jax.tree.map(jnp.asarray, exact)
+
+
+def _double(model: AbstractForceField) -> AbstractForceField:
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype=jnp.float64), model)
+
+
+def _doubled(structure: Structure) -> Structure:
+    """Two cells along the first lattice vector."""
+    return replace(
+        structure,
+        atomic_numbers=np.tile(structure.atomic_numbers, 2),
+        positions=np.concatenate([structure.positions, structure.positions + structure.cell[0]]),
+        cell=structure.cell * np.array([[2.0], [1.0], [1.0]]),
+    )
+
+
+def _improper_rotation() -> Float64[np.ndarray, "3 3"]:
+    turn: np.ndarray = np.linalg.qr(np.random.default_rng(7).normal(size=(3, 3)))[0]
+    return -turn if np.linalg.det(turn) > 0 else turn
+
+
+def _direction(atoms: int) -> Float64[np.ndarray, "atoms 3"]:
+    return np.random.default_rng(11).normal(size=(atoms, 3))
