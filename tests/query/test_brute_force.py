@@ -217,14 +217,14 @@ def filters(catalog: Any) -> st.SearchStrategy[Filter]:
     )
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 def test_a_random_filter_matches_what_a_loop_in_python_matches(catalog, data):
     text, condition = data.draw(filters(catalog))
     assert catalog.ids(text) == catalog.matching(condition), text
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 def test_postgresql_gives_the_same_answers(postgresql_catalog, data):
     text, condition = data.draw(filters(postgresql_catalog))
