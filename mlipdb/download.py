@@ -13,7 +13,7 @@ import requests
 from mlipdb.errors import DownloadError
 
 Progress = Callable[[int, int | None], None]  # bytes there, bytes in all
-BLOCK = 1 << 20
+BLOCK = 1 << 16
 TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two blocks
 RETRIES = 5  # in a row without a single new byte
 

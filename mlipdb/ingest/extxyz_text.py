@@ -8,6 +8,7 @@ from itertools import islice
 from typing import NoReturn
 
 import numpy as np
+from jaxtyping import Float64
 
 from mlipdb.errors import IngestError, MlipdbError
 from mlipdb.ingest.stream import ByteStream
@@ -164,9 +165,9 @@ def _layout(properties: str) -> list[tuple[str, int]]:
         raise FrameError(f"Properties={properties!r}: a count is not a number") from error
 
 
-def floats(tokens: list[bytes], name: str) -> np.ndarray:
+def floats(tokens: list[bytes], name: str) -> Float64[np.ndarray, " numbers"]:
     """Tokens as float64; FrameError that names the first that is no number."""
     try:
-        return np.array([float(token) for token in tokens])
+        return np.array([float(token) for token in tokens], dtype=np.float64)
     except ValueError as error:
         raise FrameError(f"{name}: {error}") from error

@@ -204,11 +204,11 @@ class _Run:
         frames: list[Frame] = []
         try:
             for item in items:
-                problem = item if isinstance(item, Rejected) else _problem(item)
-                if problem is not None:
-                    self._reject(problem, file)
+                checked = item if isinstance(item, Rejected) else _checked(item)
+                if isinstance(checked, Rejected):
+                    self._reject(checked, file)
                     continue
-                frames.append(item)
+                frames.append(checked)
                 if len(frames) >= min(STEP, self._size):
                     full, frames = frames, []
                     self._sort(full, file)
@@ -266,14 +266,14 @@ class _Run:
         self._filter.stored(record.external_id for record in records)
 
 
-def _problem(frame: Frame) -> Rejected | None:
+def _checked(frame: Frame) -> Frame | Rejected:
     if frame.label is None:
-        return None
+        return frame
     try:
         check_label(frame.label, natoms=len(frame.structure), pbc=frame.structure.pbc)
     except MlipdbError as error:
         return Rejected(key=frame.external_id, location=frame.location, reason=str(error))
-    return None
+    return frame
 
 
 def parse_method(text: str) -> Method:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import moyopy
 import numpy as np
+from jaxtyping import Float64, UInt8
 
-# cell (3, 3) in Å with rows as lattice vectors, positions (atoms, 3) in Å, atomic numbers (atoms,)
-Crystal = tuple[np.ndarray, np.ndarray, np.ndarray]
+# cell in Å with rows as lattice vectors, positions in Å, atomic numbers
+Crystal = tuple[Float64[np.ndarray, "3 3"], Float64[np.ndarray, "_ 3"], UInt8[np.ndarray, " _"]]
 
 
 def space_group_numbers(crystals: Sequence[Crystal], symprec: float) -> list[int | None]:

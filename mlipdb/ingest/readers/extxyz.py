@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from jaxtyping import Float64
 
 from mlipdb.errors import ConfigError, IngestError, MlipdbError, did_you_mean
 from mlipdb.ingest.extxyz_text import FrameError, RawFrame, floats, raw_frames
@@ -181,7 +182,7 @@ class _Meaning:
         )
         return label if _has_content(label) else None
 
-    def _stress(self, raw: RawFrame, structure: Structure) -> np.ndarray | None:
+    def _stress(self, raw: RawFrame, structure: Structure) -> Float64[np.ndarray, "3 3"] | None:
         """Stress in eV/Å³, positive under tension, from a stress or from a virial (-stress · volume).
 
         None without three periodic directions, where it has no meaning.
@@ -196,7 +197,7 @@ class _Meaning:
             self._differ(raw, "stress", {"stress": stress, "virial": from_virial})
         return from_virial if stress is None else stress
 
-    def _tensor(self, quantity: str, raw: RawFrame) -> np.ndarray | None:
+    def _tensor(self, quantity: str, raw: RawFrame) -> Float64[np.ndarray, "3 3"] | None:
         """A symmetric tensor from 9 numbers, or from 6 in the order xx yy zz yz xz xy."""
         text = self._text(quantity, raw)
         if text is None:
@@ -225,7 +226,7 @@ class _Meaning:
 
     def _column(
         self, quantity: str, raw: RawFrame, columns: dict[str, list[list[bytes]]], *, width: int
-    ) -> np.ndarray | None:
+    ) -> Float64[np.ndarray, "atoms ..."] | None:
         found = {name: _block(columns, name) for name in self._present(quantity, columns)}
         if not found:
             return None
@@ -269,7 +270,7 @@ def _column_names(raw: RawFrame) -> list[str]:
     return raw.info.get("Properties", "").split(":")[::3]
 
 
-def _block(columns: dict[str, list[list[bytes]]], name: str) -> np.ndarray:
+def _block(columns: dict[str, list[list[bytes]]], name: str) -> Float64[np.ndarray, "atoms width"]:
     return np.stack([floats(tokens, name) for tokens in columns[name]], axis=1)
 
 
@@ -284,7 +285,7 @@ def _atomic_numbers(columns: dict[str, list[list[bytes]]]) -> list[int]:
     return numbers
 
 
-def _numbers(text: str, name: str, *, sizes: tuple[int, ...]) -> np.ndarray:
+def _numbers(text: str, name: str, *, sizes: tuple[int, ...]) -> Float64[np.ndarray, " numbers"]:
     words = [word for word in _SPLIT.split(text.removeprefix("_JSON ")) if word]
     if len(words) not in sizes:
         raise FrameError(f"{name}={text!r} holds {len(words)} numbers; expected {' or '.join(map(str, sizes))}")
@@ -308,7 +309,7 @@ def _maybe_number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _adds_up(atomic: np.ndarray, energy: float | None) -> bool:
+def _adds_up(atomic: Float64[np.ndarray, " atoms"], energy: float | None) -> bool:
     return energy is not None and math.isclose(float(atomic.sum()), energy, rel_tol=1e-6, abs_tol=1e-6)
 
 

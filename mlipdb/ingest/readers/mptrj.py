@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from jaxtyping import Float64
 
 from mlipdb.errors import MlipdbError
 from mlipdb.ingest.json_records import JsonRecord, json_records
@@ -101,10 +102,11 @@ def _structure(source: Any) -> Structure:
     )
 
 
-def _positions(sites: list[Any], cell: np.ndarray) -> np.ndarray:
+def _positions(sites: list[Any], cell: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "..."]:
     if all("xyz" in site for site in sites):
         return _array([site["xyz"] for site in sites], "structure.sites.xyz")
-    return _array([site["abc"] for site in sites], "structure.sites.abc") @ cell
+    positions: Float64[np.ndarray, "..."] = _array([site["abc"] for site in sites], "structure.sites.abc") @ cell
+    return positions
 
 
 def _atomic_numbers(sites: list[Any]) -> list[int]:
@@ -155,7 +157,7 @@ def _number(value: Any, name: str) -> float:
     return float(value)
 
 
-def _array(value: Any, name: str) -> np.ndarray:
+def _array(value: Any, name: str) -> Float64[np.ndarray, "..."]:
     try:
         return np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
