@@ -24,7 +24,8 @@ def load_recipe(name: str, *, settings: Sequence[str] = (), base: Mapping[str, A
 
     With base, a recipe that was resolved before (of a run that goes on), the name is not read. Raises ConfigError.
     """
-    mapping = dict(base) if base is not None else _read(name)
+    # Settings go over the whole recipe, defaults included: --set loss.stress_mae=0 must not drop the other losses.
+    mapping = to_mapping(build(Recipe, base if base is not None else _read(name)))
     for setting in settings:
         mapping = with_setting(mapping, setting)
     recipe = build(Recipe, mapping)

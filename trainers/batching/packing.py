@@ -1,4 +1,4 @@
-"""Which structures make a batch: bins of fixed shapes, filled best-fit, the same for the same seed and epoch."""
+"""Which structures make a batch: bins of fixed shapes, filled evenly, the same for the same seed and epoch."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,11 @@ from jaxtyping import Int64
 
 from mlipdb.trainers.batching.pad import GraphShape
 
-WINDOW = 32  # batches; a longer look-ahead fills bins better and mixes sizes less
-ROOM = 1.25  # atoms of a bin over its mean need, so that edges, which cost, are what fills it
+WINDOW = 32  # bins that are filled together; more mix sizes less and fill no better
+FILL = 0.985  # of the edges of a window's bins; more leaves too many structures without room
+ROOM = 1.5  # atoms of a bin over its mean need, so that edges, which cost, are what fills it
+
+Places = Int64[np.ndarray, " _"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -41,7 +44,7 @@ def choose_shapes(sizes: Sizes, *, graphs: int, edges: int = 0) -> tuple[GraphSh
     graphs = min(graphs, len(sizes))
     usual = GraphShape(
         atoms=min(_ceil(ROOM * graphs * float(sizes.atoms.mean()), 8), int(sizes.atoms.sum())) + 1,
-        edges=min(_ceil(edges or graphs * mean_edges, 64), _ceil(float(sizes.edges.sum()), 64)),
+        edges=min(_ceil(float(edges or graphs * mean_edges), 64), _ceil(float(sizes.edges.sum()), 64)),
         graphs=min(2 * graphs, len(sizes)) + 1,
     )
     beyond = ~_fits(sizes, usual)
@@ -68,9 +71,7 @@ def plan_in_order(sizes: Sizes, shapes: tuple[GraphShape, ...]) -> list[PlannedB
     return _packed(sizes, np.arange(len(sizes)), shapes=shapes)
 
 
-def _packed(
-    sizes: Sizes, order: Int64[np.ndarray, " structures"], *, shapes: tuple[GraphShape, ...]
-) -> list[PlannedBatch]:
+def _packed(sizes: Sizes, order: Places, *, shapes: tuple[GraphShape, ...]) -> list[PlannedBatch]:
     """Each structure goes to the smallest shape that holds it alone; each shape's structures are packed apart."""
     batches: list[PlannedBatch] = []
     left = order
@@ -81,42 +82,50 @@ def _packed(
     return batches
 
 
-def _bins(
-    sizes: Sizes, order: Int64[np.ndarray, " structures"], *, shape: GraphShape
-) -> list[Int64[np.ndarray, " members"]]:
-    """Best fit by falling edges over windows of the order; each window's emptiest bin is packed again with the next."""
-    mean = max(float(sizes.edges[order].mean()), 1.0) if len(order) else 1.0
-    length = max(WINDOW, int(WINDOW * shape.edges / mean))
-    done: list[Int64[np.ndarray, " members"]] = []
-    carried = order[:0]
-    for start in range(0, len(order), length):
-        window = np.concatenate([carried, order[start : start + length]])
-        bins = _best_fit(sizes, window, shape=shape)
-        if start + length < len(order):
-            emptiest = min(range(len(bins)), key=lambda place: int(sizes.edges[bins[place]].sum()))
-            carried = bins.pop(emptiest)
+def _bins(sizes: Sizes, order: Places, *, shape: GraphShape) -> list[Places]:
+    """Windows of the order, each as large as WINDOW bins hold; what finds no room in them waits for the next."""
+    done: list[Places] = []
+    left = order
+    while len(left):
+        taken = max(1, int(np.searchsorted(np.cumsum(sizes.edges[left]), FILL * WINDOW * shape.edges, "right")))
+        window, rest = left[:taken], left[taken:]
+        bins, without_room = _spread(
+            sizes, window, shape=shape, bins=WINDOW if len(rest) else _needed(sizes, window, shape)
+        )
         done += bins
+        left = np.concatenate([without_room, rest])
     return done
 
 
-def _best_fit(
-    sizes: Sizes, window: Int64[np.ndarray, " structures"], *, shape: GraphShape
-) -> list[Int64[np.ndarray, " members"]]:
-    members: list[list[int]] = []
-    room = np.empty((len(window), 3), dtype=np.int64)  # edges, atoms and graphs left in each bin
-    whole = (shape.edges, shape.atoms - 1, shape.graphs - 1)
+def _needed(sizes: Sizes, window: Places, shape: GraphShape) -> int:
+    """Bins that hold the structures if all goes well."""
+    shares = (
+        sizes.edges[window].sum() / max(shape.edges * FILL, 1),
+        sizes.atoms[window].sum() / (shape.atoms - 1),
+        len(window) / (shape.graphs - 1),
+    )
+    return max(1, int(np.ceil(max(shares))))
+
+
+def _spread(sizes: Sizes, window: Places, *, shape: GraphShape, bins: int) -> tuple[list[Places], Places]:
+    """The structures by falling edges, each into the bin with the most room, so that every bin gets large and small.
+
+    Second, those that no bin has room for.
+    """
+    members: list[list[int]] = [[] for _ in range(bins)]
+    room = np.tile(np.array([shape.edges, shape.atoms - 1, shape.graphs - 1]), (bins, 1))
+    without_room: list[int] = []
     for place in window[np.argsort(-sizes.edges[window], kind="stable")].tolist():
-        need = np.array([sizes.edges[place], sizes.atoms[place], 1])
-        fitting = np.flatnonzero((room[: len(members)] >= need).all(axis=1))
-        if len(fitting):
-            chosen = int(fitting[np.argmin(room[fitting, 0])])
-        else:
-            chosen = len(members)
-            members.append([])
-            room[chosen] = whole
+        after = room - np.array([sizes.edges[place], sizes.atoms[place], 1])
+        fitting = np.flatnonzero((after >= 0).all(axis=1))
+        if not len(fitting):
+            without_room.append(place)
+            continue
+        chosen = int(fitting[np.argmax(room[fitting, 0])])
         members[chosen].append(place)
-        room[chosen] -= need
-    return [np.array(bin, dtype=np.int64) for bin in members]
+        room[chosen] = after[chosen]
+    filled = [np.array(bin, dtype=np.int64) for bin in members if bin]
+    return filled, np.array(without_room, dtype=np.int64)
 
 
 def _fits(sizes: Sizes, shape: GraphShape) -> np.ndarray:

@@ -66,7 +66,7 @@ def pad_targets(
     *,
     convention: Convention,
     shape: GraphShape,
-    rows: Sequence[Int64[np.ndarray, " rows"]] = (),
+    rows: Sequence[Int64[np.ndarray, " _"]] = (),
     row_count: int = 0,
 ) -> Targets:
     """Targets of numpy arrays in the shape, atoms and graphs in the order of pad_graph; absent labels are masked.
@@ -123,7 +123,7 @@ def _on_atoms(
 
 
 def _hessian(
-    records: Sequence[Record], rows: Sequence[Int64[np.ndarray, " rows"]], *, shape: GraphShape, row_count: int
+    records: Sequence[Record], rows: Sequence[Int64[np.ndarray, " _"]], *, shape: GraphShape, row_count: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Degrees of freedom counted over the batch (-1 for none), the rows side by side, and which are there."""
     dofs = np.full((row_count, shape.graphs), -1, np.int32)
