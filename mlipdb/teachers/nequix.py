@@ -30,7 +30,7 @@ from mlipdb.trainers.run_files import best_checkpoint
 from mlipdb.version import __version__
 
 ROWS_AT_ONCE = 8  # more are computed in chunks of so many, which repeat the energy's own tenth of the work
-CPU_EDGES, ACCELERATOR_EDGES = 8192, 32768  # of a batch; 4 GB for published weights with Hessian rows, and 16 GB
+CPU_EDGES, ACCELERATOR_EDGES = 8192, 32768  # of a batch; about 2 GB with published weights and Hessian rows, and 8 GB
 KEPT_LISTS = 2048  # neighbour lists kept between edges() and label(): more than the runner holds at once
 
 _predict = eqx.filter_jit(predict)
@@ -111,7 +111,10 @@ class NequixTeacher:
         try:
             if not chunks:
                 return jax.device_get(_predict(self._model, graph)), np.zeros((0, 0, 3))
-            found = [jax.device_get(_predict_with_rows(self._model, graph, jnp.asarray(chunk))) for chunk in chunks]
+            found = [
+                jax.device_get(_predict_with_rows(self._model, graph, jnp.asarray(chunk), rows_at_once=ROWS_AT_ONCE))
+                for chunk in chunks
+            ]
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
