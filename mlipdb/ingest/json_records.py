@@ -21,6 +21,8 @@ SUSPICIOUS = 64 << 20
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]"]', re.DOTALL)  # a lone quote opens a string that is not all here
+# The usual way from one record to the next: a comma, a key of plain ASCII, a colon.
+_NEXT_KEY = re.compile(rb'[ \t\r\n]*,[ \t\r\n]*"([^"\\\x00-\x1f\x7f-\xff]*)"[ \t\r\n]*:')
 _SCALAR = re.compile(rb"[^ \t\r\n,}\]]+")
 
 
@@ -43,15 +45,13 @@ def json_records(stream: ByteStream) -> Iterator[JsonRecord]:
     """
     window = _Window(stream)
     window.expect(b"{", "the opening brace of the file")
-    while window.next_member():
-        group = window.key()
+    while (group := window.next_key()) is not None:
         if window.peek() != b"{":
             offset, value = window.value(group)
             yield JsonRecord(group, "", offset, value)
             continue
         window.expect(b"{", f"the records of {group!r}")
-        while window.next_member():
-            key = window.key()
+        while (key := window.next_key()) is not None:
             offset, value = window.value(key)
             yield JsonRecord(group, key, offset, value)
     window.expect_end()
@@ -74,21 +74,26 @@ class _Window:
     def path(self) -> Path:
         return self._stream.path
 
-    def next_member(self) -> bool:
-        """Move to the next key of the object that the cursor is in; False (and behind the brace) at its end."""
+    def next_key(self) -> str | None:
+        """The next key of the object that the cursor is in, which moves behind its colon; None at the object's end."""
+        match = None if self._first else _NEXT_KEY.match(self._data, self._at)
+        if match is not None:
+            self._at = match.end()
+            self._last_key = match[1].decode()
+            return self._last_key
         mark = self.peek()
         first, self._first = self._first, False
         if mark == b"}":
             self._at += 1
-            return False
+            return None
         if not first:
             if mark != b",":
                 raise self._error("expected ',' or '}'")
             self._at += 1
-        return True
+        return self._key()
 
-    def key(self) -> str:
-        """The key under the cursor and its colon."""
+    def _key(self) -> str:
+        """The key under the cursor and its colon, in any spelling."""
         if self.peek() != b'"':
             raise self._error("expected a key in double quotes")
         while (match := _STRING.match(self._data, self._at)) is None:

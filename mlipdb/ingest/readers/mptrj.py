@@ -105,22 +105,25 @@ def _structure(source: Any) -> Structure:
 def _positions(sites: list[Any], cell: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "..."]:
     if all("xyz" in site for site in sites):
         return _array([site["xyz"] for site in sites], "structure.sites.xyz")
-    positions: Float64[np.ndarray, "..."] = _array([site["abc"] for site in sites], "structure.sites.abc") @ cell
-    return positions
+    return np.matmul(_array([site["abc"] for site in sites], "structure.sites.abc"), cell)
 
 
 def _atomic_numbers(sites: list[Any]) -> list[int]:
-    numbers = []
-    for index, site in enumerate(sites):
-        species = site["species"]
-        if len(species) != 1 or species[0].get("occu", 1) != 1:
-            occupancy = ", ".join(f"{item.get('element')} {item.get('occu', 1)}" for item in species)
-            raise RecordError(f"site {index} is partially occupied ({occupancy or 'nothing'}); expected one whole atom")
-        symbol = species[0]["element"]
-        if symbol not in ATOMIC_NUMBERS:
-            raise RecordError(f"site {index} holds {symbol!r}, which is not an element")
-        numbers.append(ATOMIC_NUMBERS[symbol])
-    return numbers
+    species = [site["species"] for site in sites]
+    if all(
+        len(kinds) == 1 and kinds[0].get("occu", 1) == 1 and kinds[0]["element"] in ATOMIC_NUMBERS for kinds in species
+    ):
+        return [ATOMIC_NUMBERS[kinds[0]["element"]] for kinds in species]
+    raise next(filter(None, (_fault(kinds, index) for index, kinds in enumerate(species))))
+
+
+def _fault(kinds: list[Any], index: int) -> RecordError | None:
+    """What is wrong with the species of a site."""
+    if len(kinds) != 1 or kinds[0].get("occu", 1) != 1:
+        occupancy = ", ".join(f"{kind.get('element')} {kind.get('occu', 1)}" for kind in kinds)
+        return RecordError(f"site {index} is partially occupied ({occupancy or 'nothing'}); expected one whole atom")
+    symbol = kinds[0]["element"]
+    return None if symbol in ATOMIC_NUMBERS else RecordError(f"site {index} holds {symbol!r}, which is not an element")
 
 
 def _label(fields: dict[str, Any], structure: Structure) -> Label:

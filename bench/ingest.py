@@ -1,0 +1,135 @@
+"""Ingest of an MPtrj file, beside json + pymatgen + ASE into aselmdb (bench/peer_ingest.py), in one run.
+
+    python bench/ingest.py FILE.json --peer-python peers/bin/python
+
+Each figure is the median of three runs in processes of their own, taken in turns, so that a busy hour hits all alike.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import moyopy
+import numpy as np
+from sqlalchemy import func, select
+
+import mlipdb
+from mlipdb.catalog import StructureRow
+from mlipdb.ingest import Frame, IngestSettings, ingest
+from mlipdb.ingest.readers.mptrj import MptrjReader
+
+HERE = Path(__file__).parent
+
+
+def measure(path, directory, *, symprec, workers):
+    """One ingest in this process."""
+    start, cpu = time.perf_counter(), time.process_time()
+    db = mlipdb.create(directory / "db")
+    settings = IngestSettings(reader="mptrj", symprec=symprec, workers=workers)
+    report = ingest(db, [path], settings=settings)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    with db.session() as session:
+        natoms = session.scalar(select(func.sum(StructureRow.nsites)))
+    shards = sum(file.stat().st_size for file in (db.path / "shards").iterdir())
+    catalog = sum(file.stat().st_size for file in db.path.glob("catalog.sqlite*"))
+    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return {
+        "frames": report.records,
+        "taken": report.taken,
+        "atoms": natoms,
+        "seconds": seconds,
+        "cpu": cpu,
+        "shards": shards,
+        "all": shards + catalog,
+        "peak_mb": int(peak.split()[1]) / 1024,
+    }
+
+
+def symmetry_alone(path):
+    """moyopy on every structure of the file in one process, and nothing else timed."""
+    structures = [item.structure for item in MptrjReader().frames(path, {}) if isinstance(item, Frame)]
+    start = time.perf_counter()
+    for item in structures:
+        fractional = np.linalg.solve(item.cell.T, item.positions.T).T
+        cell = moyopy.Cell(item.cell.tolist(), fractional.tolist(), item.atomic_numbers.tolist())
+        moyopy.MoyoDataset(cell, symprec=1e-2)
+    return {"frames": len(structures), "seconds": time.perf_counter() - start}
+
+
+def child(kind, path, directory):
+    if kind == "moyopy":
+        return symmetry_alone(path)
+    return measure(path, directory, symprec=1e-2 if kind == "symmetry" else None, workers=None)
+
+
+def run(command):
+    with tempfile.TemporaryDirectory() as directory:
+        done = subprocess.run([*command, directory], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def cpu_rate(results):
+    """Frames per second of the main process's own work: steady where other programs use the machine, too."""
+    return statistics.median(result["frames"] / result["cpu"] for result in results)
+
+
+def show(name, results):
+    rates = sorted(result["frames"] / result["seconds"] for result in results)
+    text = f"{name:32s} {statistics.median(rates):6.0f} frames/s ({rates[0]:.0f} to {rates[-1]:.0f})"
+    if "cpu" in results[0]:
+        text += f", {cpu_rate(results):.0f} per CPU second"
+    if "shards" in results[0]:
+        first = results[0]
+        per_atom = (first["shards"] / first["atoms"], first["all"] / first["atoms"])
+        text += f"; {per_atom[0]:.1f} B/atom arrays, {per_atom[1]:.1f} with the catalog"
+        text += f"; peak {max(result['peak_mb'] for result in results):.0f} MB"
+    print(text)
+    return statistics.median(rates)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--peer-python", help="Python of an environment with ase-db-backends and pymatgen.")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.child:
+        print(json.dumps(child(chosen.child[0], chosen.file, Path(chosen.child[1]))))
+        return
+    own = [sys.executable, __file__, str(chosen.file), "--child"]
+    commands = {
+        "mlipdb": [*own, "plain"],
+        "mlipdb with space groups": [*own, "symmetry"],
+        "moyopy alone, one process": [*own, "moyopy"],
+    }
+    if chosen.peer_python:
+        commands["json + pymatgen + ASE, aselmdb"] = [
+            chosen.peer_python,
+            str(HERE / "peer_ingest.py"),
+            str(chosen.file),
+        ]
+    results = {name: [] for name in commands}
+    for _ in range(chosen.repeats):
+        for name, command in commands.items():
+            results[name].append(run(command))
+    medians = {name: show(name, found) for name, found in results.items()}
+    peer = medians.get("json + pymatgen + ASE, aselmdb")
+    if peer:
+        ours, theirs = results["mlipdb"][0], results["json + pymatgen + ASE, aselmdb"][0]
+        bytes_ratio = (ours["shards"] / ours["atoms"]) / (theirs["all"] / theirs["atoms"])
+        all_ratio = (ours["all"] / ours["atoms"]) / (theirs["all"] / theirs["atoms"])
+        rate = medians["mlipdb"] / peer
+        busy = cpu_rate(results["mlipdb"]) / cpu_rate(results["json + pymatgen + ASE, aselmdb"])
+        print(
+            f"rate {rate:.1f}x the peer's ({busy:.1f}x by CPU time); bytes {bytes_ratio:.2f} of it, {all_ratio:.2f} with the catalog"
+        )
+
+
+if __name__ == "__main__":
+    main()
