@@ -70,14 +70,13 @@ class Label:
     @cached_property
     def content_hash(self) -> bytes:
         """16 bytes of BLAKE2b over everything but the method."""
-        digest = hashlib.blake2b(digest_size=16)
+        parts = []
         for name in FIELDS:
             value = getattr(self, name)
             if value is None or name in ("method", "method_id"):
                 continue
-            digest.update(name.encode())
-            digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(_plain(value)).encode())
-        return digest.digest()
+            parts += (name.encode(), value.tobytes() if isinstance(value, np.ndarray) else repr(_plain(value)).encode())
+        return hashlib.blake2b(b"".join(parts), digest_size=16).digest()
 
 
 FIELDS = tuple(item.name for item in fields(Label))
@@ -112,7 +111,7 @@ def _check_finite(label: Label) -> None:
     for name in FIELDS:
         value = getattr(label, name)
         if isinstance(value, np.ndarray):
-            finite = np.isfinite(value).all()
+            finite = bool(np.isfinite(value).all())
         else:
             finite = not isinstance(value, float) or math.isfinite(value)
         if not finite:

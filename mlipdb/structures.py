@@ -217,15 +217,15 @@ def _check_shapes(numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray) 
 
 
 def _check_values(numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, bool, bool]) -> None:
-    if not ((numbers >= 1) & (numbers <= 118)).all():
+    if not (numbers.min() >= 1 and numbers.max() <= 118):  # NaN fails, too
         raise StructureError(
             f"atomic number {numbers[(numbers < 1) | (numbers > 118)][0]} is not an element (1 to 118)"
         )
     if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
         raise StructureError("positions or cell hold a value that is not finite")
-    lengths = np.linalg.norm(cell, axis=1)
+    present = cell.any(axis=1).tolist()
     for axis, periodic in enumerate(pbc):
-        if periodic and lengths[axis] == 0.0:
+        if periodic and not present[axis]:
             raise StructureError(
                 f"periodic along axis {axis} but that lattice vector is zero; give a cell or pbc=False"
             )

@@ -153,7 +153,8 @@ class _Window:
         while True:
             end = self._scan(self._at) if pattern is _TOKEN else None
             if pattern is not _TOKEN and (match := pattern.match(self._data, self._at)):
-                end = match.end() if pattern is _STRING or match.end() < len(self._data) or self._ended else None
+                # A number may go on in the next chunk; at the end of the file it was cut.
+                end = match.end() if pattern is _STRING or match.end() < len(self._data) else None
             if end is not None:
                 return end
             if not self._more():

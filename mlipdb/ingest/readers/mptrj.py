@@ -103,18 +103,19 @@ def _structure(source: Any) -> Structure:
 
 
 def _positions(sites: list[Any], cell: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "..."]:
-    if all("xyz" in site for site in sites):
+    try:
         return _array([site["xyz"] for site in sites], "structure.sites.xyz")
-    return np.matmul(_array([site["abc"] for site in sites], "structure.sites.abc"), cell)
+    except KeyError:
+        return np.matmul(_array([site["abc"] for site in sites], "structure.sites.abc"), cell)
 
 
 def _atomic_numbers(sites: list[Any]) -> list[int]:
     species = [site["species"] for site in sites]
-    if all(
-        len(kinds) == 1 and kinds[0].get("occu", 1) == 1 and kinds[0]["element"] in ATOMIC_NUMBERS for kinds in species
-    ):
-        return [ATOMIC_NUMBERS[kinds[0]["element"]] for kinds in species]
-    raise next(filter(None, (_fault(kinds, index) for index, kinds in enumerate(species))))
+    kinds = [listed[0] for listed in species if len(listed) == 1]
+    numbers = [ATOMIC_NUMBERS.get(kind["element"], 0) for kind in kinds]
+    if len(kinds) == len(sites) and 0 not in numbers and {kind.get("occu", 1) for kind in kinds} <= {1}:
+        return numbers
+    raise next(filter(None, (_fault(listed, index) for index, listed in enumerate(species))))
 
 
 def _fault(kinds: list[Any], index: int) -> RecordError | None:
