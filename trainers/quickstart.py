@@ -19,8 +19,7 @@ from mlipdb.trainers.train import resume, train
 SAMPLE = "gpaw-pbe-sample.json.gz"
 TEACHER = "nequix-demo"
 SUBSET = "crystals"
-FRACTIONS = (80, 10, 10)
-SEED = 24  # every element of the crystals held out is among those trained on
+SEED = 1412  # the sample is small: here every element of the held-out crystals is in two crystals trained on
 RUN = "quickstart"
 QUERIES = ("Y", "Pm-3m", "Y AND gap>=1")
 
@@ -56,9 +55,9 @@ def _ingest(db: Database, say: Say) -> None:
 def _query(db: Database, say: Say) -> None:
     for text in QUERIES:
         say(f"$ mlipdb query '{text}' --count\n  {len(db.query(text))}")
-    frozen = subsets.freeze(db, SUBSET, filter="all", fractions=FRACTIONS, seed=SEED)
+    frozen = subsets.freeze(db, SUBSET, filter="all", seed=SEED)
     sizes = ", ".join(f"{len(ids)} {part}" for part, ids in frozen.splits.items())
-    say(f"$ mlipdb subset freeze {SUBSET} all --fractions 80/10/10 --seed {SEED}")
+    say(f"$ mlipdb subset freeze {SUBSET} all --seed {SEED}")
     say(f"  {sizes}; split by material, so no crystal is in two parts\n")
 
 
@@ -81,7 +80,8 @@ def _train(db: Database, say: Say, reporter: Reporter, settings: Sequence[str]) 
 
 def _evaluate(db: Database, say: Say) -> None:
     say(f"$ mlipdb evaluate {RUN} --subset {SUBSET}")
-    say(table(evaluate(db, RUN, subset=SUBSET)) + "\n")
+    say(table(evaluate(db, RUN, subset=SUBSET)))
+    say("  62 crystals teach little about others: see that every step works, then bring your own data.\n")
 
 
 def _next(path: Path) -> str:
