@@ -26,7 +26,18 @@ def make_optimizer(recipe: OptimizerRecipe) -> optax.GradientTransformation:
         )
     else:
         update = optax.adamw(1.0, weight_decay=recipe.weight_decay, mask=_matrices)
-    return optax.chain(optax.clip_by_global_norm(recipe.clip_norm), update)
+    return _promoting(optax.chain(optax.clip_by_global_norm(recipe.clip_norm), update))
+
+
+def _promoting(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Optax raises floats to integer powers, which JAX's strict promotion, as our tests have it, would refuse."""
+
+    def update(updates: PyTree, state: PyTree, parameters: PyTree = None) -> tuple[PyTree, PyTree]:
+        with jax.numpy_dtype_promotion("standard"):
+            changed: tuple[PyTree, PyTree] = inner.update(updates, state, parameters)
+        return changed
+
+    return optax.GradientTransformation(inner.init, update)
 
 
 def _matrices(parameters: PyTree) -> PyTree:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from typing import Protocol, TextIO, runtime_checkable
+from typing import IO, Protocol, cast, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -10,6 +10,23 @@ from rich.progress import BarColumn, Progress, TextColumn
 from mlipdb.trainers.metrics import UNITS
 
 LINE_EVERY = 10.0  # seconds between plain lines
+
+
+@runtime_checkable
+class TextStream(Protocol):
+    """Where text goes: sys.stderr, or a StringIO."""
+
+    def write(self, text: str, /) -> int:
+        """Take the text."""
+        ...
+
+    def flush(self) -> None:
+        """Show it now."""
+        ...
+
+    def isatty(self) -> bool:
+        """Whether a person is looking."""
+        ...
 
 
 @runtime_checkable
@@ -78,7 +95,7 @@ def errors_text(errors: Mapping[str, float | None]) -> str:
     return "  ".join(parts)
 
 
-def make_reporter(stream: TextIO) -> Reporter:
+def make_reporter(stream: TextStream) -> Reporter:
     """A live line when the stream is a terminal, plain lines otherwise."""
     return LiveReporter(stream) if stream.isatty() else PlainReporter(stream)
 
@@ -86,15 +103,15 @@ def make_reporter(stream: TextIO) -> Reporter:
 class PlainReporter:
     """A line every ten seconds and one an epoch."""
 
-    def __init__(self, stream: TextIO, *, every: float = LINE_EVERY) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextStream, *, every: float = LINE_EVERY) -> None:
+        self.stream = stream
         self._every = every
         self._last = time.monotonic()
 
     def say(self, text: str) -> None:
         """A remark."""
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        self.stream.write(text + "\n")
+        self.stream.flush()
 
     def step(self, progress: StepProgress) -> None:
         """Print the line when it is time."""
@@ -113,8 +130,10 @@ class PlainReporter:
 class LiveReporter:
     """One line that changes in place, with a bar; remarks and epochs scroll above it."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._bar = Progress(BarColumn(20), TextColumn("{task.description}"), console=Console(file=stream))
+    def __init__(self, stream: TextStream) -> None:
+        self._bar = Progress(
+            BarColumn(20), TextColumn("{task.description}"), console=Console(file=cast(IO[str], stream))
+        )
         self._task = self._bar.add_task("preparing", total=None)
 
     def say(self, text: str) -> None:

@@ -77,7 +77,7 @@ def make_train_step(
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, parameters)
         parameters = jax.tree.map(lambda value, update: value + rate * update, parameters, updates)
         average = averaged(state.average, parameters, step=state.step, decay=ema_decay)
-        finite = outcome.finite & jnp.isfinite(optax.global_norm(gradient))
+        finite = outcome.finite & _all_finite(gradient)
         outcome = Outcome(outcome.loss, outcome.terms, outcome.errors, finite)
         return TrainState(eqx.combine(parameters, fixed), average, optimizer_state, state.step + 1), outcome
 
@@ -146,6 +146,10 @@ def _predicted(
 
 def _same(value: Any) -> Any:
     return value
+
+
+def _all_finite(tree: PyTree) -> Bool[Array, ""]:
+    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
 
 
 def _total(tree: Any) -> Any:

@@ -82,7 +82,7 @@ def test_a_file_that_is_no_toml_says_where(tmp_path):
 
 
 def test_the_documentation_lists_every_setting_with_its_default(root):
-    table = re.findall(r"^\| `([a-z_.]+)` \| `(.*?)` \|", (root / "docs" / "training.md").read_text(), re.MULTILINE)
+    table = re.findall(r"^\| `([a-z0-9_.]+)` \| `(.*?)` \|", (root / "docs" / "training.md").read_text(), re.MULTILINE)
     code = {
         key: str(value).lower() if isinstance(value, bool) else repr(value)
         for key, value in flattened(to_mapping(Recipe()))

@@ -107,7 +107,9 @@ def test_without_any_label_the_loss_and_its_gradient_are_zero_not_nan(name):
     batch = make_batch(labelled=(False, False))
     losses = make_losses({name: 2.0})
     with jax.debug_nans(True):
-        loss, gradient = jax.value_and_grad(lambda both: losses(*both, on_device(batch), total=lambda x: x)[0])(zero(batch))
+        loss, gradient = jax.value_and_grad(lambda both: losses(*both, on_device(batch), total=lambda x: x)[0])(
+            zero(batch)
+        )
     assert float(loss) == 0.0
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradient))
 

@@ -1,0 +1,85 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from mlipdb.cli.app import app
+from mlipdb.testing.training import training_database
+
+TINY = ("cutoff=3.0", "hidden_irreps='2x0e'", "lmax=0", "n_layers=1", "radial_basis_size=2", "radial_mlp_size=2")
+SETTINGS = [word for option in TINY for word in ("--set", f"model.{option}")] + ["--set", "epochs=1"]
+
+
+@pytest.fixture(scope="module")
+def db(tmp_path_factory):
+    return training_database(tmp_path_factory.mktemp("train") / "db", structures=15)
+
+
+def run(db, *words, code=0):
+    result = CliRunner().invoke(app, ["--db", str(db.path), *words])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+@pytest.fixture(scope="module")
+def kept():
+    return {}
+
+
+@pytest.fixture
+def trained(db, kept):
+    """What the command printed; trained once, but only where the other fixtures of commands are in force."""
+    if "first" not in kept:
+        kept["first"] = run(db, "train", "--subset", "toy", *SETTINGS, "--name", "first", "--json")
+    return kept["first"]
+
+
+def test_train_prints_one_json_object_on_stdout_and_talks_on_stderr(trained):
+    found = json.loads(trained.stdout)
+    assert (found["run"], found["subset"], len(found["epochs"])) == ("first", "toy", 1)
+    assert "epoch 1/1" in trained.stderr
+
+
+def test_evaluate_prints_rows_for_the_model_and_for_e0(db, trained):
+    found = json.loads(run(db, "evaluate", "first", "--subset", "toy", "--split", "test", "--json").stdout)
+    assert [(row["split"], row["predicted_by"]) for row in found["rows"]] == [("test", "first"), ("test", "E0 only")]
+    text = run(db, "evaluate", "first", "--subset", "toy").stdout
+    assert text.splitlines()[0].startswith("split")
+    assert "E0 only" in text
+
+
+def test_a_finished_run_can_be_resumed_and_stays_as_it_is(db, trained):
+    again = json.loads(run(db, "train", "--resume", "first", "--json").stdout)
+    assert again == json.loads(trained.stdout)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("--subset", "toy", "--resume", "first"),
+        ("--resume", "first", "--set", "epochs=3"),
+        ("--resume", "first", "--teacher", "x"),
+    ],
+)
+def test_options_that_do_not_go_together_are_a_usage_error(db, words):
+    run(db, "train", *words, code=2)
+
+
+def test_model_and_align_are_settings_of_their_own(db):
+    result = run(db, "train", "--subset", "toy", "--model", "nequx", code=1)
+    assert "Did you mean 'nequix'" in str(result.exception)
+    result = run(db, "train", "--subset", "toy", "--align", "leastsquares", code=1)
+    assert "least-squares" in str(result.exception)
+
+
+def test_help_of_train_and_evaluate_loads_neither_jax_nor_equinox():
+    program = (
+        "import sys; from typer.testing import CliRunner; from mlipdb.cli.app import app\n"
+        "for word in ('train', 'evaluate'): assert CliRunner().invoke(app, [word, '--help']).exit_code == 0\n"
+        "assert not {'jax', 'equinox', 'optax'} & set(sys.modules), sorted(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

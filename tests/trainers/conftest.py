@@ -1,0 +1,73 @@
+"""A trained toy, shared by the tests of training."""
+
+import io
+from collections.abc import Callable, Iterator
+
+import jax
+import pytest
+
+from mlipdb.database import Database
+from mlipdb.testing.training import training_database
+from mlipdb.trainers.cookbook import load_recipe
+from mlipdb.trainers.progress import PlainReporter
+from mlipdb.trainers.recipe import Recipe
+from mlipdb.trainers.train import TrainResult, train
+
+TINY = (
+    "model.cutoff=3.0",
+    "model.hidden_irreps='4x0e'",
+    "model.lmax=0",
+    "model.n_layers=1",
+    "model.radial_basis_size=4",
+    "model.radial_mlp_size=4",
+    "model.radial_mlp_layers=1",
+    "batch.graphs=4",
+    "epochs=2",
+    "checkpoint.every_steps=2",
+    "data.threads=1",
+)
+
+
+COMPILATION = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Compilations are kept on disk, so that the same step is not compiled again for each test."""
+    before = {name: getattr(jax.config, name) for name in COMPILATION}
+    folder = tmp_path_factory.mktemp("compiled")
+    for name, value in zip(COMPILATION, (str(folder), 0.0, -1), strict=True):
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def tiny_recipe(*settings: str) -> Recipe:
+    return load_recipe("nano", settings=[*TINY, *settings])
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., Recipe]:
+    """A recipe that compiles in seconds, with settings over it."""
+    return tiny_recipe
+
+
+@pytest.fixture
+def listener() -> PlainReporter:
+    """A reporter that writes a line for every step; its text is listener.stream."""
+    return PlainReporter(io.StringIO(), every=0.0)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Database, TrainResult, str]:
+    """A database with the finished run ``whole``, two epochs with a teacher; its result and what it said."""
+    db = training_database(tmp_path_factory.mktemp("training") / "db")
+    text = io.StringIO()
+    reporter = PlainReporter(text, every=0.0)
+    result = train(db, "toy", recipe=tiny_recipe(), reporter=reporter, teacher="pair-potential", name="whole")
+    return db, result, text.getvalue()
