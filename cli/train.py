@@ -53,9 +53,8 @@ def _settings(settings: list[str] | None, *, model: str | None, align: str | Non
 
 def _show(result: "TrainResult", *, json: bool) -> None:
     if json:
-        show_json(
-            {"run": result.name, "path": str(result.folder), "best_checkpoint": str(result.best), **result.metrics}
-        )
+        places = {"path": str(result.folder), "best_checkpoint": str(result.best)}
+        show_json({"run": result.name, "subset": result.subset, **places, **result.metrics})
         return
     talk(f"best checkpoint: {result.best}\nnext: mlipdb evaluate {result.name} --subset '{result.subset}'")
     print(result.name)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Int64
 from sqlalchemy import select
 
 from mlipdb.catalog import StructureElement, SubsetMember
@@ -55,7 +56,7 @@ class Prepared:
 class _Found:
     """What one pass over a part of the data found, and where its records come from."""
 
-    ids: np.ndarray
+    ids: Int64[np.ndarray, " structures"]
     source: RecordSource
     survey: Survey
 
@@ -203,5 +204,5 @@ def _report(train: Survey, validation: Survey, *, facts: DataFacts, alignment: A
     return report
 
 
-def _where(compositions: tuple[dict[int, int], ...], chosen: np.ndarray) -> list[dict[int, int]]:
+def _where(compositions: tuple[dict[int, int], ...], chosen: Bool[np.ndarray, " structures"]) -> list[dict[int, int]]:
     return [composition for composition, taken in zip(compositions, chosen, strict=True) if taken]

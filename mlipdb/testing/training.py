@@ -20,8 +20,8 @@ ELEMENTS = ((1, 8), (1, 6), (6, 8))
 def training_database(path: Path, *, structures: int = 24, rows: int = 2) -> Database:
     """Crystals of H, C and O in three-frame materials, frozen as the subset ``toy`` (60/20/20 by material).
 
-    Labels are those of PairPotential plus OXYGEN_SHIFT for each oxygen; the method ``pair-potential`` is the teacher, with
-    atomic energies and Hessian rows of every structure.
+    Labels are those of PairPotential plus OXYGEN_SHIFT for each oxygen; the method ``pair-potential`` is the teacher,
+    with atomic energies and Hessian rows of every structure.
     """
     db = create_database(path)
     source = db.open_source("toy", reader="none", uri="made by mlipdb.testing")
@@ -50,7 +50,7 @@ def _crystal(number: int) -> Structure:
     elements = list(ELEMENTS[number // 3 % 3])
     cell = edge * np.eye(3)
     if number % 5 == 4:
-        positions, elements = np.concatenate([positions, positions + [edge, 0.0, 0.0]]), elements * 2
+        positions, elements = np.concatenate([positions, positions + np.array([edge, 0.0, 0.0])]), elements * 2
         cell = cell * np.array([[2.0], [1.0], [1.0]])
     return make_structure(elements, positions, cell=cell, pbc=(True, True, True))
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from mlipdb.trainers.batching.pad import GraphShape
 
@@ -128,7 +128,7 @@ def _spread(sizes: Sizes, window: Places, *, shape: GraphShape, bins: int) -> tu
     return filled, np.array(without_room, dtype=np.int64)
 
 
-def _fits(sizes: Sizes, shape: GraphShape) -> np.ndarray:
+def _fits(sizes: Sizes, shape: GraphShape) -> Bool[np.ndarray, " structures"]:
     return (sizes.atoms <= shape.atoms - 1) & (sizes.edges <= shape.edges)
 
 

@@ -26,7 +26,7 @@ class Convention:
 
     def interaction_energy(self, record: Record) -> float | None:
         """The labelled energy without E0 in eV, in float64: totals of 1e5 eV would lose the digits that matter."""
-        total = None if record.label is None else getattr(record.label, self.energy)
+        total: float | None = None if record.label is None else getattr(record.label, self.energy)
         return None if total is None else float(total - _per_atom(self.e0, record.structure.atomic_numbers).sum())
 
     def interaction_atomic_energies(self, record: Record) -> Float64[np.ndarray, " atoms"] | None:
@@ -37,8 +37,10 @@ class Convention:
         numbers = record.structure.atomic_numbers
         energies: Float64[np.ndarray, " atoms"] = np.asarray(teacher.atomic_energies)
         if self.offsets is not None:
-            return energies + (_per_atom(self.offsets, numbers) - _per_atom(self.e0, numbers))
-        return energies - _per_atom(self.e0, numbers) if teacher.atomic_energies_include_e0 else energies
+            energies = energies + _per_atom(self.offsets, numbers) - _per_atom(self.e0, numbers)
+        elif teacher.atomic_energies_include_e0:
+            energies = energies - _per_atom(self.e0, numbers)
+        return energies
 
 
 def _per_atom(values: Mapping[int, float], numbers: UInt8[np.ndarray, " atoms"]) -> Float64[np.ndarray, " atoms"]:
