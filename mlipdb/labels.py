@@ -70,7 +70,7 @@ class Label:
     @cached_property
     def content_hash(self) -> bytes:
         """16 bytes of BLAKE2b over everything but the method."""
-        parts = []
+        parts: list[bytes] = []
         for name in FIELDS:
             value = getattr(self, name)
             if value is None or name in ("method", "method_id"):

@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from jaxtyping import Float64, UInt8
@@ -217,13 +217,13 @@ def _check_shapes(numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray) 
 
 
 def _check_values(numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, bool, bool]) -> None:
-    if not (numbers.min() >= 1 and numbers.max() <= 118):  # NaN fails, too
-        raise StructureError(
-            f"atomic number {numbers[(numbers < 1) | (numbers > 118)][0]} is not an element (1 to 118)"
-        )
+    lowest, highest = numbers.min(), numbers.max()
+    if not (lowest >= 1 and highest <= 118):  # NaN fails, too
+        wrong = highest if lowest >= 1 else lowest
+        raise StructureError(f"atomic number {wrong} is not an element (1 to 118)")
     if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
         raise StructureError("positions or cell hold a value that is not finite")
-    present = cell.any(axis=1).tolist()
+    present = [any(vector) for vector in cell.tolist()]
     for axis, periodic in enumerate(pbc):
         if periodic and not present[axis]:
             raise StructureError(
@@ -235,8 +235,13 @@ def _check_values(numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, 
 
 def reduced_formula(composition: dict[int, int]) -> str:
     """OPTIMADE's chemical_formula_reduced: elements in alphabetical order, counts divided by their common divisor."""
-    divisor = math.gcd(*composition.values())
-    counts = {SYMBOLS[number]: count // divisor for number, count in composition.items()}
+    return _reduced_formula(tuple(composition.items()))
+
+
+@lru_cache(maxsize=4096)  # the frames of a material come one after another
+def _reduced_formula(composition: tuple[tuple[int, int], ...]) -> str:
+    divisor = math.gcd(*(count for _, count in composition))
+    counts = {SYMBOLS[number]: count // divisor for number, count in composition}
     return "".join(f"{symbol}{counts[symbol] if counts[symbol] > 1 else ''}" for symbol in sorted(counts))
 
 

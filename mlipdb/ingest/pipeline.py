@@ -114,7 +114,7 @@ def ingest(
 def _patient_collector() -> Iterator[None]:
     """Look for reference cycles seldom: records have none, and the search took a fifth of an ingest's time."""
     before = gc.get_threshold()
-    gc.set_threshold(200_000, 50, 100)
+    gc.set_threshold(50_000, 20, 100)
     try:
         yield
     finally:

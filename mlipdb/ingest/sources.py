@@ -104,12 +104,13 @@ class SourceBook:
             facts.name,
             reader=facts.reader,
             uri=self._uri,
-            options=facts.options(),
+            options={**facts.options(), "files": files},
             licence=facts.licence,
             citation=facts.citation,
             version=facts.version,
         )
-        self._save(files)
+        if row is not None:
+            self._save(files)
         return self.id
 
     def finish(self, read: Mapping[str, FileReading]) -> list[str]:
@@ -131,13 +132,12 @@ class SourceBook:
         files = self._stored_files()
         with self._db.write() as session:
             rows = session.scalar(select(func.count()).where(StructureRow.source_id == self.id)) or 0
-            values: dict[str, Any] = {"taken": rows}
+            values: dict[str, Any] = {"taken": rows, "state": state}
             if all(file["complete"] for file in files.values()):
                 # Counted from the whole, not added up run by run, so that repeating an ingest changes nothing.
                 left = sum(file["records"] - file["quarantined"] for file in files.values())
                 values["duplicates"] = max(left - rows, 0)
             session.execute(update(Source).where(Source.id == self.id).values(**values))
-        self._db.close_source(self.id, state=state)
         return rows
 
     def _compare(self, reader: str, options: Mapping[str, Any]) -> None:

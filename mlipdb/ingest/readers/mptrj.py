@@ -106,7 +106,8 @@ def _positions(sites: list[Any], cell: Float64[np.ndarray, "3 3"]) -> Float64[np
     try:
         return _array([site["xyz"] for site in sites], "structure.sites.xyz")
     except KeyError:
-        return np.matmul(_array([site["abc"] for site in sites], "structure.sites.abc"), cell)
+        fractional = _array([site["abc"] for site in sites], "structure.sites.abc")
+        return np.asarray(fractional @ cell, dtype=np.float64)
 
 
 def _atomic_numbers(sites: list[Any]) -> list[int]:
