@@ -4,7 +4,9 @@
 
 Both sides run in processes of their own, in turns, on the same batch with the same optimizer, so that a busy hour
 hits both alike; figures are medians over the rounds. Exits 1 where results differ by more than 1e-4 eV, 1e-3 eV/Å or
-1e-5 eV/Å³ on 50 crystals.
+1e-5 eV/Å³ on 50 crystals, with the activation's norm that the package finds on this machine. It integrates that norm
+numerically and finds another fifth digit than the one that its own reference energies were made with, which is ours
+(0.596460); the differences with ours are shown as "shipped".
 """
 
 import argparse
@@ -35,9 +37,12 @@ def compare(ours, theirs):
     """Largest differences over all crystals; whether they are within the limits."""
     fine = True
     for quantity, limit in LIMITS.items():
-        names = [name for name in ours if name.startswith(f"{quantity}_")]
-        worst = max(float(np.abs(ours[name] - theirs[name]).max()) for name in names)
-        print(f"{quantity:9} largest difference over {len(names)} crystals {worst:.2e} (limit {limit:.0e})")
+        names = [name for name in theirs if name.startswith(f"{quantity}_")]
+        worst, shipped = (
+            max(float(np.abs(ours[prefix + name] - theirs[name]).max()) for name in names)
+            for prefix in ("", "shipped-")
+        )
+        print(f"{quantity:9}{len(names)} crystals: {worst:.2e} (limit {limit:.0e}), shipped {shipped:.2e}")
         fine &= worst <= limit
     return fine
 
@@ -52,13 +57,13 @@ def main():
     arguments = (options.weights, options.structures)
     rounds = []
     for _ in range(options.rounds):
-        ours = run_side(sys.executable, "nequix_step_ours.py", arguments)
-        rounds.append((ours, run_side(options.peer_python, "peer_nequix_step.py", arguments)))
-    units = {"compile": "s", "step": "s", "evaluate": "s", "hessian": "s", "memory": "MiB", "loss": ""}
+        theirs = run_side(options.peer_python, "peer_nequix_step.py", arguments)
+        rounds.append((run_side(sys.executable, "nequix_step_ours.py", (*arguments, theirs["time_norm"])), theirs))
+    units = {"compile": "s", "step": "s", "evaluate": "s", "hessian": "s", "memory": "MiB", "loss": "", "norm": ""}
     print(f"{'':12}{'mlipdb':>10}{'nequix':>10}{'ratio':>8}")
     for name, unit in units.items():
         mine, peer = (float(np.median([side[f"time_{name}"] for side in sides])) for sides in zip(*rounds, strict=True))
-        print(f"{name:9}{unit:3}{mine:10.3f}{peer:10.3f}{peer / mine:8.2f}")
+        print(f"{name:9}{unit:3}{mine:10.6g}{peer:10.6g}{peer / mine:8.2f}")
     sys.exit(0 if compare(*rounds[0]) else 1)
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 
 import equinox as eqx
@@ -68,18 +69,25 @@ def step_times(model, batch):
     return {"compile": compiling, "step": cases.seconds(run), "evaluate": cases.seconds(evaluate), "loss": float(value)}
 
 
-def main(weights, structures, output):
-    model, _ = load_nqx(weights)
-    times = step_times(model, salt_batch(model))
+def crystal_results(model, structures, *, prefix=""):
     calculator = Calculator(model)
-    hessian = partial(calculator.get_hessian, cases.hessian_crystal())
-    hessian()
-    times["hessian"] = cases.seconds(hessian, 3)
-    results = []
     for atoms in cases.crystals(structures):
         atoms.calc = calculator
-        stress = atoms.get_stress(voigt=False)
-        results.append({"energy": atoms.get_potential_energy(), "forces": atoms.get_forces(), "stress": stress})
+        found = (atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress(voigt=False))
+        yield {prefix + name: value for name, value in zip(("energy", "forces", "stress"), found, strict=True)}
+
+
+def main(weights, structures, norm, output):
+    model, _ = load_nqx(weights)
+    times = step_times(model, salt_batch(model))
+    times["norm"] = model.config.activation_norm
+    hessian = partial(Calculator(model).get_hessian, cases.hessian_crystal())
+    hessian()
+    times["hessian"] = cases.seconds(hessian, 3)
+    shipped = crystal_results(model, structures, prefix="shipped-")
+    same_norm = replace(model, config=replace(model.config, activation_norm=float(norm)))
+    pairs = zip(shipped, crystal_results(same_norm, structures), strict=True)
+    results = [first | second for first, second in pairs]
     cases.report(output, times, results)
 
 

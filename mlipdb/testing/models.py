@@ -184,7 +184,9 @@ class ModelConformance:
         padded[: len(dofs), : len(dofs[0])] = dofs
         with jax.enable_x64(True):
             graph = _exact(structures, self.model.cutoff, shape=self._shape(graphs=4))
-            rows: np.ndarray = jax.device_get(_hessian_rows(_double(self.model), graph, jnp.asarray(padded)))
+            rows: Float64[np.ndarray, "rows atoms 3"] = jax.device_get(
+                _hessian_rows(_double(self.model), graph, jnp.asarray(padded))
+            )
         return rows[: len(dofs)]
 
     def _shape(self, *, graphs: int) -> GraphShape:
@@ -193,7 +195,9 @@ class ModelConformance:
         edges = max(size.edges for size in sizes)
         return GraphShape(max(size.atoms for size in sizes) + 2, edges + edges // 4 + 8, graphs)
 
-    def _difference(self, quantity: Callable[[Structure], Any], structure: Structure, move: np.ndarray) -> np.ndarray:
+    def _difference(
+        self, quantity: Callable[[Structure], Any], structure: Structure, move: Float64[np.ndarray, "atoms 3"]
+    ) -> Float64[np.ndarray, "..."]:
         """Central difference of a quantity of a structure as its atoms move."""
         step = 1e-5
         ahead = quantity(replace(structure, positions=structure.positions + step * move))
@@ -238,7 +242,7 @@ def _doubled(structure: Structure) -> Structure:
 
 
 def _improper_rotation() -> Float64[np.ndarray, "3 3"]:
-    turn: np.ndarray = np.linalg.qr(np.random.default_rng(7).normal(size=(3, 3)))[0]
+    turn: Float64[np.ndarray, "3 3"] = np.linalg.qr(np.random.default_rng(7).normal(size=(3, 3)))[0]
     return -turn if np.linalg.det(turn) > 0 else turn
 
 

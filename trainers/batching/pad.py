@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float64, Int32, Shaped
 
 from mlipdb.errors import MlipdbError
 from mlipdb.structures import Structure
@@ -103,12 +104,14 @@ def pad_graph(
     )
 
 
-def _centred(structure: Structure) -> np.ndarray:
-    centred: np.ndarray = structure.positions - structure.positions.mean(axis=0)
+def _centred(structure: Structure) -> Float64[np.ndarray, "atoms 3"]:
+    centred: Float64[np.ndarray, "atoms 3"] = structure.positions - structure.positions.mean(axis=0)
     return centred
 
 
-def _filled(parts: Sequence[np.ndarray], *, length: int, dtype: type[np.generic], fill: int = 0) -> np.ndarray:
+def _filled(
+    parts: Sequence[Shaped[np.ndarray, "_ ..."]], *, length: int, dtype: type[np.generic], fill: int = 0
+) -> Shaped[np.ndarray, "length ..."]:
     """The parts one after another, then the fill value up to the length."""
     joined = np.concatenate(parts)
     padded = np.full((length, *joined.shape[1:]), fill, dtype=dtype)
@@ -116,6 +119,8 @@ def _filled(parts: Sequence[np.ndarray], *, length: int, dtype: type[np.generic]
     return padded
 
 
-def _indices(parts: Sequence[np.ndarray], offsets: np.ndarray, *, length: int, fill: int) -> np.ndarray:
+def _indices(
+    parts: Sequence[Int32[np.ndarray, " _"]], offsets: Int32[np.ndarray, " edges"], *, length: int, fill: int
+) -> Int32[np.ndarray, " length"]:
     """Atom numbers within each structure as atom numbers of the whole graph."""
     return _filled([np.concatenate(parts) + offsets], length=length, dtype=np.int32, fill=fill)

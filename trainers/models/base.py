@@ -73,5 +73,5 @@ def reference_energies(model: AbstractForceField, structure: Structure) -> Float
     It stays on the host, since totals of -1e5 eV in float32 have steps of several meV.
     """
     require_elements(model, [structure])
-    energies: np.ndarray = model.e0[np.searchsorted(model.atomic_numbers, structure.atomic_numbers)]
+    energies: Float64[np.ndarray, " atoms"] = model.e0[np.searchsorted(model.atomic_numbers, structure.atomic_numbers)]
     return energies

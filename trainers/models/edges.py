@@ -4,7 +4,7 @@ from functools import cache
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float64
 
 from mlipdb.trainers.models.paths import coupling
 
@@ -59,7 +59,7 @@ def _couple(
 
 
 @cache
-def _recursion(degree: int) -> np.ndarray:
+def _recursion(degree: int) -> Float64[np.ndarray, "i j k"]:
     """Coefficients that make degree l from a unit vector and degree l - 1, with Σ_m Y_lm² = 2l + 1."""
     step = coupling(1, degree - 1, degree)
     below = np.ones(1)
@@ -67,5 +67,5 @@ def _recursion(degree: int) -> np.ndarray:
     for lower in range(1, degree):
         below = np.einsum("i,j,ijk->k", direction, below, _recursion(lower))
     made = np.einsum("i,j,ijk->k", direction, below, step)
-    scaled: np.ndarray = step * np.sqrt((2 * degree + 1) / np.square(made).sum())
+    scaled: Float64[np.ndarray, "i j k"] = step * np.sqrt((2 * degree + 1) / np.square(made).sum())
     return scaled

@@ -80,7 +80,9 @@ def weight_columns(paths: tuple[Path, ...]) -> Int64[np.ndarray, " numbers"]:
     """Where the weights of paths grouped by input stand among those in the order of paths."""
     starts = np.cumsum([0, *(path.channels for path in paths)])
     grouped = sorted(range(len(paths)), key=lambda place: paths[place].l_in)
-    columns: np.ndarray = np.concatenate([np.arange(starts[place], starts[place + 1]) for place in grouped])
+    columns: Int64[np.ndarray, " numbers"] = np.concatenate(
+        [np.arange(starts[place], starts[place + 1]) for place in grouped]
+    )
     return columns
 
 
@@ -97,7 +99,7 @@ def coupling_matrix(group: tuple[Path, ...], *, columns: int) -> Float64[np.ndar
         block = np.zeros((columns, *coefficients.shape[1:]))
         block[path.l_edge**2 : (path.l_edge + 1) ** 2] = coefficients
         blocks.append(block)
-    matrix: np.ndarray = np.concatenate(blocks, axis=1).reshape(columns, -1)
+    matrix: Float64[np.ndarray, "columns products"] = np.concatenate(blocks, axis=1).reshape(columns, -1)
     return matrix
 
 
@@ -105,5 +107,5 @@ def coupling_matrix(group: tuple[Path, ...], *, columns: int) -> Float64[np.ndar
 def coupling(l_in: int, l_edge: int, l_out: int) -> Float64[np.ndarray, "m_in m_edge m_out"]:
     """Real Clebsch-Gordan coefficients times √(2·l_out + 1), which keeps the variance of each component at one."""
     coefficients = np.asarray(e3nn_jax.clebsch_gordan(l_in, l_edge, l_out), dtype=np.float64)
-    scaled: np.ndarray = coefficients * np.sqrt(2 * l_out + 1)
+    scaled: Float64[np.ndarray, "m_in m_edge m_out"] = coefficients * np.sqrt(2 * l_out + 1)
     return scaled
