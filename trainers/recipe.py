@@ -22,7 +22,7 @@ class OptimizerRecipe:
 class DistillationRecipe:
     """What is learnt from a teacher, when the run has one; weights are by loss name."""
 
-    loss: dict[str, float] = field(default_factory=lambda: {"atomic_energies_mae": 40.0, "hessian_rows": 40.0})
+    loss: dict[str, float] = field(default_factory=lambda: {"atomic_energies_mae": 20.0, "hessian_rows": 2.0})
     rows_per_structure: int = 1
     alignment: Literal["least-squares", "none"] = "least-squares"
 
