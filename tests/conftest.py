@@ -6,15 +6,17 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import pytest
 import sqlalchemy
 
 from mlipdb.testing.postgresql import postgresql_programs, private_server
 
-# Before JAX is first imported: a silent broadcast or upcast is a bug, so both are errors in the tests.
-os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
-os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# A silent broadcast or upcast is a bug, so both are errors in the tests; the environment is for their subprocesses.
+STRICT = {"jax_numpy_rank_promotion": "raise", "jax_numpy_dtype_promotion": "strict", "jax_platforms": "cpu"}
+for setting, choice in STRICT.items():
+    os.environ.setdefault(setting.upper(), choice)
+    jax.config.update(setting, choice)
 
 ROOT = Path(__file__).resolve().parent.parent
 

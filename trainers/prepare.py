@@ -72,6 +72,7 @@ def prepare(
     validation = _find(db, subset, part="validation", recipe=recipe, teacher_id=None)
     _check_labels(db, train.survey, recipe=recipe)
     facts = data_facts(train.survey, elements=subset_elements(db, subset), e0=student_e0(train.survey))
+    _say_unseen(train.survey, facts=facts, say=say)
     alignment = None if teacher_id is None else _align_teacher(train.survey, recipe=recipe, say=say)
     convention = _convention(facts, alignment, recipe=recipe)
     rows = 0 if teacher_id is None else recipe.distillation.rows_per_structure
@@ -153,6 +154,20 @@ def _check_labels(db: Database, found: Survey, *, recipe: Recipe) -> None:
         )
 
 
+def _unseen(train: Survey, facts: DataFacts) -> list[str]:
+    """Symbols of the subset's elements that no structure to train on has."""
+    return [SYMBOLS[number] for number in facts.atomic_numbers if number not in train.elements]
+
+
+def _say_unseen(train: Survey, *, facts: DataFacts, say: Say) -> None:
+    """Without this, an error of electronvolts in a held-out part looks like a bad model."""
+    if unseen := _unseen(train, facts):
+        say(
+            f"WARNING: {', '.join(unseen)} are in the subset but in no structure to train on; energies of held-out "
+            "structures with them cannot be right. Widen the subset or its train part"
+        )
+
+
 def _align_teacher(found: Survey, *, recipe: Recipe, say: Say) -> Alignment:
     """How label energies differ from the sums of the teacher's atomic energies, over structures that have both."""
     both = found.has_energy & found.has_atomic_energies
@@ -192,7 +207,7 @@ def _report(train: Survey, validation: Survey, *, facts: DataFacts, alignment: A
             "forces": train.forces_missing,
             "stress": train.stress_missing,
         },
-        "elements_not_in_train": [SYMBOLS[number] for number in facts.atomic_numbers if number not in train.elements],
+        "elements_not_in_train": _unseen(train, facts),
         "scale": facts.scale,
         "shift": facts.shift,
         "avg_n_neighbors": facts.avg_n_neighbors,
