@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 import zstandard
@@ -41,18 +42,18 @@ FIELDS = (
     *SCALARS, "hessian_row_numbers", "atomic_numbers", "stress", *(name for group in GROUPS for name in group),
     "properties",
 )  # fmt: skip
-ROWS_OF_THREE = frozenset(("cell", "positions", "forces"))
-SIZES: dict[str, Callable[[int, int], int]] = {
-    "cell": lambda _natoms, _rows: 9,
-    "positions": lambda natoms, _rows: 3 * natoms,
-    "forces": lambda natoms, _rows: 3 * natoms,
-    "magmoms": lambda natoms, _rows: natoms,
-    "atomic_energies": lambda natoms, _rows: natoms,
-    "hessian_rows": lambda natoms, rows: 3 * natoms * rows,
+SHAPES: dict[str, Callable[[int, int], tuple[int, ...]]] = {
+    "cell": lambda _natoms, _rows: (3, 3),
+    "positions": lambda natoms, _rows: (natoms, 3),
+    "forces": lambda natoms, _rows: (natoms, 3),
+    "magmoms": lambda natoms, _rows: (natoms,),
+    "atomic_energies": lambda natoms, _rows: (natoms,),
+    "hessian_rows": lambda natoms, rows: (rows, natoms, 3),
 }
 BIT = {name: 1 << place for place, name in enumerate(FIELDS)}
 STRUCTURE_MASK = BIT["atomic_numbers"] | BIT["cell"] | BIT["positions"]
 HAS_E0_FLAG, E0_INCLUDED = 8, 16
+PERIODIC = tuple((bool(mask & 1), bool(mask & 2), bool(mask & 4)) for mask in range(8))
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +154,7 @@ def _pack_properties(properties: Mapping[str, float]) -> bytes:
 
 
 def _checksum(key: bytes, start: bytes, frame: bytes) -> int:
-    return zlib.crc32(frame, zlib.crc32(start, zlib.crc32(key)))
+    return zlib.crc32(frame, zlib.crc32(key + start))
 
 
 class Decoder:
@@ -167,16 +168,16 @@ class Decoder:
 
         Raises CorruptError that says what does not fit: magic, version, checksum or length.
         """
-        flags = _check_header(key, data)
+        frame = data[8:]
+        flags = _check_header(key, data, frame)
         try:
-            raw = self._decompress(data[8:])
-            fields = _unpack(raw)
+            fields = _unpack(self._decompress(frame))
         except (zstandard.ZstdError, ValueError, struct.error, KeyError) as error:
             raise CorruptError(f"record {int.from_bytes(key)}: {error}; run `mlipdb verify --deep`") from error
         return Record(_structure(fields, flags, int.from_bytes(key)), _label(fields, flags))
 
 
-def _check_header(key: bytes, data: bytes) -> int:
+def _check_header(key: bytes, data: bytes, frame: bytes) -> int:
     if len(data) < 16:
         raise CorruptError(f"record {int.from_bytes(key)} has {len(data)} bytes; it is cut off")
     magic, version, flags, checksum = HEADER.unpack_from(data)
@@ -186,7 +187,7 @@ def _check_header(key: bytes, data: bytes) -> int:
         raise CorruptError(
             f"record {int.from_bytes(key)} has format version {version}; this mlipdb reads {FORMAT_VERSION}; upgrade it"
         )
-    if _checksum(key, data[:4], data[8:]) != checksum:
+    if _checksum(key, data[:4], frame) != checksum:
         raise CorruptError(
             f"record {int.from_bytes(key)} fails its checksum; run `mlipdb verify --deep` for the extent"
         )
@@ -222,26 +223,38 @@ def _unpack_group(
     fields: dict[str, object], group: tuple[str, ...], *, raw: bytes, form: int, place: int, natoms: int, rows: int
 ) -> int:
     """Put the arrays of one group into fields as views of one buffer; the byte after the group."""
-    sizes = [SIZES[name](natoms, rows) for name in group]
-    flat, place = decode_floats(form, raw, place, sum(sizes))
-    start = 0
-    for name, size in zip(group, sizes, strict=True):
-        part = flat[start : start + size]
-        if name == "hessian_rows":
-            part = part.reshape(rows, natoms, 3)
-        elif name in ROWS_OF_THREE:
-            part = part.reshape(-1, 3)
-        fields[name] = part
-        start += size
+    places, size = _group_places(group, natoms, rows)
+    flat, place = decode_floats(form, raw, place, size)
+    for name, start, end, shape in places:
+        fields[name] = flat[start:end].reshape(shape)
     return place
 
 
+@lru_cache(maxsize=65536)
+def _group_places(
+    group: tuple[str, ...], natoms: int, rows: int
+) -> tuple[tuple[tuple[str, int, int, tuple[int, ...]], ...], int]:
+    """Name, begin, end and shape of each array of a group, and the size of all."""
+    places, start = [], 0
+    for name in group:
+        shape = SHAPES[name](natoms, rows)
+        places.append((name, start, start + prod(shape), shape))
+        start += prod(shape)
+    return tuple(places), start
+
+
 def _unpack_properties(raw: bytes, place: int) -> tuple[dict[str, float], int]:
-    (length,) = struct.unpack_from("<H", raw, place)
-    names = raw[place + 2 : place + 2 + length].decode().split("\0")
-    place += 2 + length
-    values = struct.unpack_from(f"<{len(names)}d", raw, place)
-    return dict(zip(names, values, strict=True)), place + 8 * len(names)
+    start = place + 2
+    end = start + int.from_bytes(raw[place:start], "little")
+    names, numbers = _property_names(raw[start:end])
+    return dict(zip(names, numbers.unpack_from(raw, end), strict=True)), end + numbers.size
+
+
+@lru_cache(maxsize=4096)
+def _property_names(data: bytes) -> tuple[tuple[str, ...], struct.Struct]:
+    """Names from their bytes, and what reads as many numbers; a source repeats them in every record."""
+    names = tuple(data.decode().split("\0"))
+    return names, struct.Struct(f"<{len(names)}d")
 
 
 def _structure(fields: dict[str, object], flags: int, identity: int) -> Structure | None:
@@ -253,7 +266,7 @@ def _structure(fields: dict[str, object], flags: int, identity: int) -> Structur
         fields.pop("atomic_numbers"),  # type: ignore[arg-type]  # types are those of FIELDS
         fields.pop("positions"),  # type: ignore[arg-type]
         fields.pop("cell"),  # type: ignore[arg-type]
-        (bool(flags & 1), bool(flags & 2), bool(flags & 4)),
+        PERIODIC[flags & 7],
         fields.pop("charge", None),  # type: ignore[arg-type]
         None if spin is None else int(spin),  # type: ignore[call-overload]
         identity,

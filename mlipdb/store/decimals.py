@@ -60,6 +60,6 @@ def decode_floats(form: int, data: bytes, start: int, count: int) -> tuple[Float
     if form != DECIMAL_MIXED:
         raise ValueError(f"float form {form} is unknown")
     far = near == ESCAPE
-    extra = int(far.sum())
+    extra = int(np.count_nonzero(far))
     values[far] = np.frombuffer(data, "<f8", extra, start)
     return values, start + 8 * extra
