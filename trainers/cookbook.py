@@ -8,6 +8,7 @@ from typing import Any
 
 from mlipdb import registry
 from mlipdb.errors import ConfigError, did_you_mean
+from mlipdb.trainers.archive import replace_text
 from mlipdb.trainers.recipe import Recipe
 from mlipdb.trainers.settings import build, to_mapping, to_toml, with_setting
 
@@ -34,8 +35,8 @@ def load_recipe(name: str, *, settings: Sequence[str] = (), base: Mapping[str, A
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
-    """Write every setting, defaults included, as TOML."""
-    path.write_text(to_toml(to_mapping(recipe)))
+    """Write every setting, defaults included, as TOML; the file is there whole or not at all."""
+    replace_text(path, to_toml(to_mapping(recipe)))
 
 
 def _read(name: str) -> dict[str, Any]:

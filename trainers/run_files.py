@@ -26,9 +26,15 @@ def add_checkpoint(
     write_archive(folder / name, document, groups)
     pointers = {**_pointers(run), "last": name, **({"best": name} if best else {})}
     replace_text(run / POINTERS, json.dumps(pointers) + "\n")
-    for item in folder.iterdir():
-        if item.name not in pointers.values():
-            shutil.rmtree(item)
+    _remove_others(run)
+
+
+def tidy(run: Path) -> None:
+    """Remove what a kill left in a run's folder: checkpoints that are neither last nor best, and temporary files."""
+    for item in run.glob(".*.tmp"):
+        item.unlink()
+    if (run / FOLDER).is_dir():
+        _remove_others(run)
 
 
 def last_checkpoint(run: Path) -> Path | None:
@@ -41,6 +47,13 @@ def best_checkpoint(run: Path) -> Path | None:
     """The folder of the checkpoint with the lowest validation loss; None when this is no run's folder."""
     name = _pointers(run).get("best") or _pointers(run).get("last")
     return None if name is None else run / FOLDER / name
+
+
+def _remove_others(run: Path) -> None:
+    kept = _pointers(run).values()
+    for item in (run / FOLDER).iterdir():
+        if item.name not in kept:
+            shutil.rmtree(item)
 
 
 def _pointers(run: Path) -> dict[str, str]:

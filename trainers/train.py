@@ -18,7 +18,7 @@ from mlipdb.trainers.position import Position
 from mlipdb.trainers.prepare import Prepared, label_method, prepare
 from mlipdb.trainers.progress import Reporter
 from mlipdb.trainers.recipe import Recipe
-from mlipdb.trainers.run_files import best_checkpoint
+from mlipdb.trainers.run_files import best_checkpoint, tidy
 from mlipdb.trainers.runs import find_run, free_name, run_folder, start_run, update_run
 from mlipdb.trainers.settings import to_mapping
 
@@ -92,6 +92,8 @@ def resume(db: Database, name: str, *, reporter: Reporter) -> TrainResult:
         raise TrainError(f"subset {frozen.name!r} is no longer the one of run {name!r}; start another run")
     recipe = load_recipe(name, base=facts.config["recipe"])
     update_run(db, name, state="running", metrics=facts.metrics)
+    tidy(run_folder(db, name))
+    _make_folder(run_folder(db, name), recipe=recipe)  # a kill may have come between the row and the folder
     teacher_id, method_id = facts.config["teacher_id"], facts.config["method_id"]
     plan = _Plan(name=name, subset=frozen, recipe=recipe, teacher_id=teacher_id, method_id=method_id)
     return _guarded(db, plan, reporter=reporter, go_on=True)
@@ -120,8 +122,14 @@ def _register(db: Database, plan: _Plan) -> None:
         methods={"teacher": plan.teacher_id, "label": recipe.data.method or "source", "energy": recipe.data.energy},
         path=folder,
     )
-    folder.mkdir(parents=True)
-    save_recipe(recipe, folder / "recipe.toml")
+    _make_folder(folder, recipe=recipe)
+
+
+def _make_folder(folder: Path, *, recipe: Recipe) -> None:
+    """The run's folder with the resolved recipe; whatever part of it is there already stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "recipe.toml").is_file():
+        save_recipe(recipe, folder / "recipe.toml")
 
 
 def _guarded(db: Database, plan: _Plan, *, reporter: Reporter, go_on: bool) -> TrainResult:

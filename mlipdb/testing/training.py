@@ -14,6 +14,19 @@ from mlipdb.subsets.subset import freeze
 from mlipdb.testing.potential import PairPotential
 
 OXYGEN_SHIFT = 0.5  # eV per oxygen atom that the labels have more than the teacher: another convention
+TINY = (
+    "model.cutoff=3.0",
+    "model.hidden_irreps='4x0e'",
+    "model.lmax=0",
+    "model.n_layers=1",
+    "model.radial_basis_size=4",
+    "model.radial_mlp_size=4",
+    "model.radial_mlp_layers=1",
+    "batch.graphs=4",
+    "epochs=2",
+    "checkpoint.every_steps=2",
+    "data.threads=1",
+)  # over the recipe nano: a student that compiles in seconds
 ELEMENTS = ((1, 8), (1, 6), (6, 8))
 
 

@@ -7,26 +7,11 @@ import jax
 import pytest
 
 from mlipdb.database import Database
-from mlipdb.testing.training import training_database
+from mlipdb.testing.training import TINY, training_database
 from mlipdb.trainers.cookbook import load_recipe
 from mlipdb.trainers.progress import PlainReporter
 from mlipdb.trainers.recipe import Recipe
 from mlipdb.trainers.train import TrainResult, train
-
-TINY = (
-    "model.cutoff=3.0",
-    "model.hidden_irreps='4x0e'",
-    "model.lmax=0",
-    "model.n_layers=1",
-    "model.radial_basis_size=4",
-    "model.radial_mlp_size=4",
-    "model.radial_mlp_layers=1",
-    "batch.graphs=4",
-    "epochs=2",
-    "checkpoint.every_steps=2",
-    "data.threads=1",
-)
-
 
 COMPILATION = (
     "jax_compilation_cache_dir",

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 
 import jax
 import numpy as np
@@ -178,6 +179,46 @@ def test_an_unknown_run_cannot_go_on(trained, listener):
 
 def test_metrics_are_json(trained):
     assert json.loads(json.dumps(trained[1].metrics, allow_nan=False)) == trained[1].metrics
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: raised where nothing catches it, so that nothing can note it either."""
+
+
+def die(*_, **__):
+    raise Killed
+
+
+@pytest.mark.parametrize("moment", ["Path.mkdir", "Path.replace"])
+def test_a_run_killed_before_its_recipe_was_written_has_it_when_it_goes_on(
+    trained, tiny, listener, monkeypatch, moment
+):
+    db, whole, _ = trained
+    name = f"early-{moment}"
+    with monkeypatch.context() as patch:
+        patch.setattr(f"pathlib.{moment}", die)
+        with pytest.raises(Killed):
+            train(db, "toy", recipe=tiny(), reporter=listener, teacher="pair-potential", name=name)
+    assert find_run(db, name).state == "running"
+    assert not (db.path / "runs" / name / "recipe.toml").exists()
+    result = resume(db, name, reporter=listener)
+    assert result.metrics == whole.metrics
+    assert files(result.folder) == files(whole.folder)
+    assert (result.folder / "recipe.toml").read_text() == (whole.folder / "recipe.toml").read_text()
+
+
+def test_a_run_killed_while_it_removes_its_last_but_one_checkpoint_leaves_nothing_of_it(trained, tiny, listener):
+    db = trained[0]
+    result = train(db, "toy", recipe=tiny("epochs=1"), reporter=listener, name="untidy")
+    expected = files(result.folder)
+    shutil.copytree(result.best, result.folder / "checkpoints" / "00000-0000002")
+    (result.folder / ".checkpoints.json.1.tmp").write_text("{")
+    assert resume(db, "untidy", reporter=listener).metrics == result.metrics
+    assert files(result.folder) == expected
+
+
+def files(folder):
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*"))
 
 
 PROGRAM = """
