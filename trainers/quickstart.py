@@ -63,6 +63,7 @@ def _query(db: Database, say: Say) -> None:
 
 def _label(db: Database, say: Say) -> None:
     say(f"$ mlipdb label --teacher {TEACHER} --subset {SUBSET} --hessian-rows 4")
+    say("  (compiling the teacher for this machine takes most of the next minute)")
     report = label(db, load_teacher(TEACHER), ids=subsets.load(db, SUBSET).ids, hessian_rows=4)
     say(f"  {report.labelled} structures labelled, {report.rows} Hessian rows, {report.already} had all already")
     say("  The teacher is a demonstration: a small Nequix trained on this very sample's training part.\n")
