@@ -22,6 +22,7 @@ from mlipdb.catalog.rows import (
     count_source,
     failed_values,
     label_values,
+    method_hash,
     method_id,
     method_of,
     now,
@@ -125,7 +126,11 @@ class Database:
     # Methods and sources
 
     def method_id(self, method: Method) -> int:
-        """The id of a method, made where it is new."""
+        """The id of a method, made where it is new; a known one needs no writer's lock."""
+        with self.session() as session:
+            known = session.scalar(select(MethodRow.id).where(MethodRow.hash == method_hash(method)))
+        if known is not None:
+            return known
         with self.write() as session:
             return method_id(session, method)
 

@@ -195,6 +195,16 @@ def test_a_second_writer_is_told_who_writes(db):
     assert LockedError.__name__ in other.stderr
 
 
+def test_a_known_method_is_found_while_another_process_writes(db):
+    known = db.method_id(PBE)
+    other = mlipdb.open(db.path)
+    with other.write():
+        assert db.method_id(PBE) == known
+        with pytest.raises(LockedError):
+            db.method_id(TEACHER)
+    other.close()
+
+
 def test_reading_works_from_many_threads(db):
     ids = fill(db, 50)
     expected = [structure.positions.tobytes() for structure in db.structures(ids)]
