@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy import Engine, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from mlipdb.catalog import CatalogInfo, LabelRow, MethodRow, ShardRow, Source, StructureRow, Subset
+from mlipdb.catalog import CatalogInfo, LabelRow, MethodRow, ShardRow, Source, StructureRow
 from mlipdb.catalog.engine import SQLITE_NAME, make_engine
 from mlipdb.catalog.lookup import expected_shards, find_entry, find_external, label_parts, methods_of
 from mlipdb.catalog.rows import (
@@ -21,8 +21,8 @@ from mlipdb.catalog.rows import (
     add_structures,
     count_source,
     failed_values,
+    known_method,
     label_values,
-    method_hash,
     method_id,
     method_of,
     now,
@@ -32,7 +32,7 @@ from mlipdb.catalog.schema import check_revision, upgrade
 from mlipdb.errors import CatalogError, LockedError, NotFoundError, did_you_mean
 from mlipdb.labels import Label, Method
 from mlipdb.manifest import Manifest, read_manifest, write_manifest
-from mlipdb.query import select_structure_ids
+from mlipdb.query import frozen_subsets, select_structure_ids
 from mlipdb.records import Entry, NewLabel, NewStructure, RejectedRecord, Report, SymmetryTool
 from mlipdb.selection import Selection
 from mlipdb.store.codec import Encoder, Record
@@ -128,7 +128,7 @@ class Database:
     def method_id(self, method: Method) -> int:
         """The id of a method, made where it is new; a known one needs no writer's lock."""
         with self.session() as session:
-            known = session.scalar(select(MethodRow.id).where(MethodRow.hash == method_hash(method)))
+            known = known_method(session, method)
         if known is not None:
             return known
         with self.write() as session:
@@ -321,8 +321,7 @@ class Database:
     def query(self, filter: str) -> Selection:
         """The structures that a filter selects, by ascending id; see docs/queries.md for the language."""
         with self.session() as session:
-            names = dict(session.execute(select(Subset.name, Subset.id)).all())
-            statement = select_structure_ids(filter, subsets=names)
+            statement = select_structure_ids(filter, subsets=frozen_subsets(session))
             ids = np.fromiter(session.scalars(statement), dtype=np.int64)
         return Selection(self, filter, ids)
 

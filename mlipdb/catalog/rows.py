@@ -84,13 +84,17 @@ def _method_values(method: Method) -> dict[str, Any]:
     return {**values, "settings": dict(method.settings)}
 
 
+def known_method(session: Session, method: Method) -> int | None:
+    """The id of a method, None where it is new."""
+    return session.scalar(select(MethodRow.id).where(MethodRow.hash == method_hash(method)))
+
+
 def method_id(session: Session, method: Method) -> int:
     """The id of a method, made where it is new."""
-    digest = method_hash(method)
-    found = session.scalar(select(MethodRow.id).where(MethodRow.hash == digest))
+    found = known_method(session, method)
     if found is not None:
         return found
-    row = MethodRow(hash=digest, **_method_values(method))
+    row = MethodRow(hash=method_hash(method), **_method_values(method))
     session.add(row)
     session.flush()
     return row.id

@@ -1,1 +1,1 @@
-"""store."""
+"""Record bytes and the sealed shards that hold them."""

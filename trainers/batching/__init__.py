@@ -1,1 +1,1 @@
-"""batching."""
+"""From stored records to padded batches."""

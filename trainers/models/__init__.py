@@ -1,1 +1,1 @@
-"""models."""
+"""Students, and what is derived from any of them."""

@@ -1,1 +1,1 @@
-"""readers."""
+"""File formats, one file each; reached by entry point."""
