@@ -1,6 +1,7 @@
 """What goes into a database and what it says of itself: plain frozen data."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from mlipdb.labels import Label
 from mlipdb.structures import Structure
@@ -25,13 +26,19 @@ class SymmetryTool:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class NewStructure:
-    """A structure to append, with the label that its source gives it."""
+    """A structure to append, with the label that its source gives it.
+
+    method_id says who made the label, where that is not the method of the whole append; tags and row as in a Frame.
+    """
 
     structure: Structure
     label: Label | None
     external_id: str
     material: str
     space_group: SpaceGroup | None = None
+    method_id: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    row: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from mlipdb.trainers.recipe import OptimizerRecipe
 
-# Set from the data before the first step; neither gradient, decay nor averaging may touch them. Nequix has them as plain
-# settings; a plug-in model may have them as arrays.
+# Set from the data before the first step; neither gradient, decay nor averaging may touch them. Nequix has them as
+# plain settings; a plug-in model may have them as arrays.
 FROZEN = frozenset({"e0", "scale", "shift", "avg_n_neighbors"})
 
 

@@ -31,7 +31,8 @@ class StructureRow(Base):
     """What can be asked about a structure; its arrays are in the shard under its id.
 
     space_group_it_number is NULL for a structure that is not periodic in three directions or whose symmetry was not
-    searched; symmetry_setting_id tells the two apart. volume is in Å³. pbc is a bit mask (1, 2, 4 for the axes).
+    searched; symmetry_setting_id tells the two apart. source_row is the record's position in its source where official
+    splits count by it. volume is in Å³. pbc is a bit mask (1, 2, 4 for the axes).
     """
 
     __tablename__ = "structure"
@@ -48,6 +49,7 @@ class StructureRow(Base):
     source_id: Mapped[int] = mapped_column(ForeignKey("source.id"))
     material_id: Mapped[int] = mapped_column(BigInt, ForeignKey("material.id"))
     external_id: Mapped[name_text]
+    source_row: Mapped[int | None] = mapped_column(BigInt)
     content_hash: Mapped[digest16]
     nsites: Mapped[int]
     nelements: Mapped[int] = mapped_column(SmallInteger)

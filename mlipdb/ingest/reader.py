@@ -1,7 +1,7 @@
 """What a reader is: one file format to a lazy stream of frames in mlipdb's units."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -14,7 +14,9 @@ class Frame:
     """One record of a source: its structure, its label if it has one, and where it came from.
 
     external_id is unique in the source; material names what frames belong together; location says where in the file
-    (``byte 123`` or ``frame 17``).
+    (``byte 123`` or ``frame 17``). A label that names its own method (``label.method``) is stored under it, others
+    under the source's. tags are words of the source to ask for, such as ``{"subset": "SPICE Dipeptides"}`` or the
+    official ``{"split": "train"}``; row is the record's position where official splits count by it.
     """
 
     structure: Structure
@@ -22,6 +24,8 @@ class Frame:
     external_id: str
     material: str
     location: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    row: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,10 @@ class Reader(Protocol):
 
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
+
+    def claims(self, path: Path, head: bytes) -> str | None:
+        """Why a file (with its first plain bytes) or a directory (b"") is of this format; None where it is not."""
+        ...
 
     def frames(self, path: Path, options: Mapping[str, Any]) -> Iterator[Frame | Rejected]:
         """Yield the records of one file in file order."""
