@@ -19,7 +19,7 @@ LAYERS = (
     ("mlipdb.teachers",),
     ("mlipdb.trainers.evaluate", "mlipdb.trainers.checkpoint"),
     ("mlipdb.trainers.", "mlipdb.testing.models", "mlipdb.testing.training"),
-    ("mlipdb.ingest", "mlipdb.labelling", "mlipdb.subsets", "mlipdb.export", "mlipdb.testing"),
+    ("mlipdb.ingest", "mlipdb.labelling", "mlipdb.subsets", "mlipdb.export", "mlipdb.stats", "mlipdb.testing"),
     ("mlipdb", "mlipdb.", "mlipdb.database", "mlipdb.query"),
     ("mlipdb.catalog", "mlipdb.store", "mlipdb.migrations"),
     (
