@@ -2,6 +2,8 @@
 """What every reader must do. Authors of readers subclass ReaderConformance in their own tests."""
 
 import abc
+import re
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 from mlipdb import registry
 from mlipdb.errors import IngestError
 from mlipdb.ingest.reader import Frame, Reader, Rejected
+from mlipdb.ingest.stream import ByteStream
 from mlipdb.labels import Label, check_label
 from mlipdb.structures import Structure
 
@@ -19,17 +22,21 @@ from mlipdb.structures import Structure
 class ReaderConformance(abc.ABC):
     """Units by hand-written values, laziness, nothing lost, unique ids, a useful error where a file is cut.
 
-    The sample must be a text file of at least three frames that are all good. Numbers are compared to a relative
-    tolerance, for those that a conversion of units touches.
+    The sample is a file, or a folder, of at least three frames that are all good. text says that a file is read from
+    its start, so that a cut one gives what came before the cut; a container with an index (text = False) may give
+    nothing then, but never another frame. cut_name is the file that is cut in a sample that is a folder. Numbers are
+    compared to a relative tolerance, for those that a conversion of units touches.
     """
 
     reader: ClassVar[Reader]
     options: ClassVar[Mapping[str, Any]] = {}
     tolerance: ClassVar[float] = 1e-12
+    text: ClassVar[bool] = True
+    cut_name: ClassVar[str] = ""
 
     @abc.abstractmethod
     def sample(self, folder: Path) -> Path:
-        """Write the sample file into a folder; its path."""
+        """Write the sample into a folder; its path."""
 
     @abc.abstractmethod
     def first_frame(self) -> Frame:
@@ -43,9 +50,12 @@ class ReaderConformance(abc.ABC):
         expected = self.first_frame()
         assert isinstance(frame, Frame), frame
         assert (frame.external_id, frame.material) == (expected.external_id, expected.material)
+        assert (dict(frame.tags), frame.row) == (dict(expected.tags), expected.row)
         self._compare(frame.structure, expected.structure, Structure)
         assert (frame.label is None) == (expected.label is None)
         self._compare(frame.label, expected.label, Label)
+        if frame.label is not None and expected.label is not None:
+            assert frame.label.method == expected.label.method
 
     def test_every_frame_is_good_and_has_an_id_of_its_own(self, tmp_path: Path) -> None:
         frames = list(self.read(self.sample(tmp_path)))
@@ -63,7 +73,7 @@ class ReaderConformance(abc.ABC):
         assert first == second
 
     def test_the_first_frame_comes_before_the_file_is_read_to_its_end(self, tmp_path: Path) -> None:
-        frames = self.read(self._cut(tmp_path, 0.8))
+        frames = self.read(self._cut(tmp_path, 0.8) if self.text else self.sample(tmp_path))
         assert iter(frames) is frames, "frames must be an iterator, not a list"
         assert isinstance(next(frames), Frame)
 
@@ -80,18 +90,38 @@ class ReaderConformance(abc.ABC):
             assert found == whole[: len(found)], f"cut at {part}: a frame before the cut has changed"
             assert len(found) < len(whole)
             assert str(path) in message, f"cut at {part}: no IngestError that names the file, but {message!r}"
-            assert "byte" in message or "line" in message, f"the error does not say where: {message!r}"
+            where = r"\b(byte|line)" if self.text else r"\b(again|whole)\b"
+            assert re.search(where, message), f"the error does not say where, or what to do: {message!r}"
+
+    def test_it_claims_its_own_sample_and_says_why(self, tmp_path: Path) -> None:
+        path = self.sample(tmp_path)
+        reason = self.reader.claims(path, _head(path))
+        assert isinstance(reason, str)
+        assert len(reason.split()) >= 2, f"a reason is a few words, not {reason!r}"
+
+    def test_it_does_not_claim_plain_text_nor_an_empty_folder(self, tmp_path: Path) -> None:
+        notes, empty, folder = tmp_path / "notes.txt", tmp_path / "empty", tmp_path / "folder"
+        notes.write_text("Dear diary,\ntoday I computed 8 atoms of silicon.\n")
+        empty.write_bytes(b"")
+        folder.mkdir()
+        for path in (notes, empty, folder):
+            assert self.reader.claims(path, _head(path)) is None, f"it claims {path.name}"
 
     def test_it_is_registered_under_its_name(self) -> None:
         assert self.reader.name in registry.names("mlipdb.readers")
         assert all(suffix.startswith(".") for suffix in self.reader.suffixes)
 
     def _cut(self, folder: Path, part: float) -> Path:
-        """A copy of the sample without its end; the cut falls inside a line or a record."""
+        """A copy of the sample without the end of its file; the cut falls inside a line or a record."""
         path = self.sample(folder)
-        data = path.read_bytes()
         cut = path.with_name(f"cut-{part}-{path.name}")
-        cut.write_bytes(data[: int(len(data) * part)])
+        if path.is_dir():
+            shutil.copytree(path, cut)
+        else:
+            shutil.copy(path, cut)
+        file = cut / self.cut_name if path.is_dir() else cut
+        data = file.read_bytes()
+        file.write_bytes(data[: int(len(data) * part)])
         return cut
 
     def _compare(self, found: object, expected: object, kind: type) -> None:
@@ -108,8 +138,17 @@ class ReaderConformance(abc.ABC):
                 assert got == want, f"{item.name} is {got!r}, expected {want!r}"
 
 
+def _head(path: Path) -> bytes:
+    """The first plain bytes of a file, as recognition reads them; nothing of a folder."""
+    if path.is_dir():
+        return b""
+    with ByteStream(path) as stream:
+        return stream.read(1 << 16)
+
+
 def _identity(item: Frame | Rejected) -> tuple[object, ...]:
     if isinstance(item, Rejected):
         return (item.key, item.location, item.reason)
     label = item.label.content_hash if item.label else None
-    return (item.external_id, item.material, item.location, item.structure.content_hash, label)
+    tags = tuple(sorted(item.tags.items()))
+    return (item.external_id, item.material, item.location, item.structure.content_hash, label, tags, item.row)
