@@ -14,6 +14,7 @@ from mlipdb import registry
 from mlipdb.database import Database
 from mlipdb.errors import IngestError, MlipdbError
 from mlipdb.ingest.duplicates import DuplicateFilter
+from mlipdb.ingest.files import InputFile, content_sha256, input_files
 from mlipdb.ingest.reader import Frame, Reader, Rejected
 from mlipdb.ingest.sources import FileReading, SourceBook, SourceFacts
 from mlipdb.ingest.stream import FileDigest
@@ -87,8 +88,9 @@ def ingest(
     another ingest runs, ConfigError where the source exists with other settings.
     """
     reader: Reader = registry.load(GROUP, settings.reader)()
+    files = input_files(paths, reader)
     facts = _facts(reader, paths, settings)
-    book = SourceBook(db, facts, paths)
+    book = SourceBook(db, facts, files, uri=" ".join(map(str, paths)))
     report = IngestReport(source=facts.name)
     start = time.monotonic()
     with ExitStack() as stack:
@@ -100,7 +102,7 @@ def ingest(
         run = _Run(db, book.open(), method_id=db.method_id(facts.method), finder=finder, batch=settings.batch)
         run.report, run.progress = report, progress or _silent
         try:
-            _read_files(run, book, reader, paths, settings=settings)
+            _read_files(run, book, reader, files, settings=settings)
             report.state = "complete"
         finally:
             if report.state != "complete":
@@ -122,8 +124,10 @@ def _patient_collector() -> Iterator[None]:
 
 
 def _facts(reader: Reader, paths: Sequence[Path], settings: IngestSettings) -> SourceFacts:
-    name = settings.name or (paths[0].name.split(".")[0] if reader.name == "extxyz" else reader.name)
-    default = getattr(reader, "default_method", None) or Method(kind="dft", name=name)
+    default = getattr(reader, "default_method", None)
+    # A format of one published set names its source; else the file or folder does.
+    name = settings.name or (reader.name if default else paths[0].resolve().name.split(".")[0])
+    default = default or Method(kind="dft", name=name)
     return SourceFacts(
         name=name,
         reader=settings.reader,
@@ -141,20 +145,20 @@ def _silent(report: IngestReport) -> None:
 
 
 def _read_files(
-    run: "_Run", book: SourceBook, reader: Reader, paths: Sequence[Path], *, settings: IngestSettings
+    run: "_Run", book: SourceBook, reader: Reader, files: Sequence[InputFile], *, settings: IngestSettings
 ) -> None:
     """Read all files; small ones share shards, so they count as read only when all records are stored."""
     report = run.report
     options = {"keys": settings.keys, "units": settings.units, "source": report.source}
     read: dict[str, FileReading] = {}
     try:
-        for path in paths:
+        for file in files:
             digest = FileDigest()
             before, refused = report.records, report.quarantined
-            run.read(reader.frames(path, {**options, "digest": digest}), path.name)
-            report.sha256[path.name] = digest.sha256(path)
-            read[path.name] = FileReading(
-                report.sha256[path.name], report.records - before, report.quarantined - refused
+            run.read(reader.frames(file.path, {**options, "digest": digest, "file": file.name}), file.name)
+            report.sha256[file.name] = content_sha256(file.path, digest)
+            read[file.name] = FileReading(
+                report.sha256[file.name], report.records - before, report.quarantined - refused
             )
     except IngestError as error:
         run.flush()

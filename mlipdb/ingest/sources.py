@@ -1,6 +1,7 @@
 """What the catalog remembers of the files of a source, so that a repeated ingest knows what it meets."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from sqlalchemy import func, select, update
 from mlipdb.catalog import Source, StructureRow
 from mlipdb.database import Database
 from mlipdb.errors import ConfigError, IngestError
+from mlipdb.ingest.files import InputFile, files_below
 from mlipdb.labels import Method
 
 SAMPLE = 1 << 20  # bytes at each end of a file that its fingerprint covers
@@ -57,7 +59,11 @@ class SourceFacts:
 
 
 def look_at(path: Path) -> SourceFile:
-    """Size and fingerprint of a file: enough to notice another file without reading gigabytes."""
+    """Size and fingerprint of a file or folder: enough to notice another one without reading gigabytes."""
+    if path.is_dir():
+        below = [(file.relative_to(path).as_posix(), look_at(file)) for file in files_below(path)]
+        whole = hashlib.sha256("\n".join(f"{seen.fingerprint} {name}" for name, seen in below).encode())
+        return SourceFile(bytes=sum(seen.bytes for _, seen in below), fingerprint=whole.hexdigest())
     try:
         size = path.stat().st_size
         digest = hashlib.sha256(str(size).encode())
@@ -73,18 +79,14 @@ def look_at(path: Path) -> SourceFile:
 class SourceBook:
     """The source row of one ingest."""
 
-    def __init__(self, db: Database, facts: SourceFacts, paths: Sequence[Path]) -> None:
+    def __init__(self, db: Database, facts: SourceFacts, files: Sequence[InputFile], *, uri: str) -> None:
         self._db = db
         self._facts = facts
-        names = [path.name for path in paths]
-        twice = next((name for name in names if names.count(name) > 1), None)
+        twice = next((name for name, count in Counter(file.name for file in files).items() if count > 1), None)
         if twice is not None:
-            raise ConfigError(
-                f"two files are called {twice!r}, and frame ids hold the file's name; "
-                "ingest them under two names (--name)"
-            )
-        self._seen = {path.name: look_at(path) for path in paths}
-        self._uri = " ".join(str(path) for path in paths)
+            raise ConfigError(f"the file {twice!r} is given twice; give each file once")
+        self._seen = {file.name: look_at(file.path) for file in files}
+        self._uri = uri
         self.id = 0
 
     def open(self) -> int:

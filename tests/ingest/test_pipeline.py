@@ -190,11 +190,13 @@ def test_several_files_are_one_source_and_small_ones_share_a_shard(db, tmp_path)
     assert counts(run(db, *files, reader="extxyz", name="both")) == (0, 3, 0, 3)
 
 
-def test_two_files_of_one_name_are_refused(db, tmp_path):
+def test_two_files_of_one_name_are_told_apart_by_their_folders(db, tmp_path):
     (tmp_path / "sub").mkdir()
     files = [xyz(tmp_path / "a.xyz", 1), xyz(tmp_path / "sub" / "a.xyz", 2)]
-    with pytest.raises(ConfigError, match=r"two files are called 'a.xyz'"):
-        run(db, *files, reader="extxyz")
+    assert counts(run(db, *files, reader="extxyz")) == (2, 0, 0, 0)
+    assert db.find("sub/a-0") != db.find("a-0")
+    with pytest.raises(ConfigError, match="given twice"):
+        run(db, files[0], files[0], reader="extxyz")
 
 
 def test_structures_without_a_label_are_stored_once(db, tmp_path):

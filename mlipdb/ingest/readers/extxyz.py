@@ -50,6 +50,7 @@ DEFAULT_UNITS: dict[str, str] = {"energy": "eV", "forces": "eV/Å", "stress": "e
 UNIT_ALIASES = {"eV/A": "eV/Å", "eV/Ang": "eV/Å", "eV/A^3": "eV/Å³", "eV/Ang^3": "eV/Å³", "A": "Å", "Ha": "hartree"}
 TASK_KEYS = ("task_id", "calc_id", "ionic_step")
 _NOT_PROPERTIES = frozenset(("Lattice", "Properties", "pbc", *TASK_KEYS, *chain(*INFO_NAMES.values())))
+_ROW = re.compile(rb"\s*[A-Z][a-z]?(\s+[-+]?[\d.]+([eE][-+]?\d+)?){3}")
 _SPLIT = re.compile(r"[\s,\[\]{}]+")
 _PEEK = 64  # frames in which a declared key must occur at least once
 _VOIGT = ((0, 5, 4), (5, 1, 3), (4, 3, 2))  # xx yy zz yz xz xy
@@ -60,18 +61,29 @@ class ExtxyzReader:
     """Extended XYZ text. Where neither --unit nor the file says: eV, Å, eV/Å, eV/Å³, stress positive in tension."""
 
     name: ClassVar[str] = "extxyz"
-    suffixes: ClassVar[tuple[str, ...]] = (".extxyz", ".xyz", ".extxyz.gz", ".xyz.gz")
+    suffixes: ClassVar[tuple[str, ...]] = (".extxyz", ".xyz", ".extxyz.gz", ".xyz.gz", ".xyz.bz2", ".xyz.xz")
+
+    def claims(self, path: Path, head: bytes) -> str | None:
+        """A number of atoms, a comment line with Properties or Lattice; plain XYZ by its first row."""
+        count, comment, row, _ = (*head.split(b"\n", 3), b"", b"", b"", b"")[:4]
+        if not count.strip().isdigit():
+            return None
+        if b"properties=" in comment.lower() or b"lattice=" in comment.lower():
+            return f"its first line is a number of atoms ({int(count)}), its second holds Properties or Lattice"
+        return f"its first line is a number of atoms ({int(count)}), its third an atom" if _ROW.match(row) else None
 
     def frames(self, path: Path, options: Mapping[str, Any]) -> Iterator[Frame | Rejected]:
         """Yield frames in file order.
 
         options: ``keys`` and ``units`` (quantity to name), ``source`` (prefix of materials that the file does not
-        name), ``digest``. A frame's id is the file's frame_id, or task_id-calc_id-ionic_step, or the file's name and
-        the frame's index. Raises IngestError where two candidates for a quantity differ.
+        name), ``digest``, ``file`` (the file's name in its source, else its own). A frame's id is the file's frame_id,
+        or task_id-calc_id-ionic_step, or the file's name and the frame's index. Raises IngestError where two
+        candidates for a quantity differ.
         """
         keys = _checked(options.get("keys", {}), known=(*INFO_NAMES, *COLUMN_NAMES), flag="--key")
         units = _checked(options.get("units", {}), known=tuple(DEFAULT_UNITS), flag="--unit")
-        meaning = _Meaning(path, keys, units, str(options.get("source") or _stem(path)))
+        stem = _stem(str(options.get("file") or path.name))
+        meaning = _Meaning(path, keys, units, stem, str(options.get("source") or stem))
         with ByteStream(path, options.get("digest")) as stream:
             for raw in _looked_over(raw_frames(stream), meaning):
                 yield meaning.frame(raw)
@@ -101,8 +113,8 @@ def _checked(declared: Mapping[str, str], *, known: Sequence[str], flag: str) ->
     return dict(declared)
 
 
-def _stem(path: Path) -> str:
-    return re.sub(r"\.(ext)?xyz(\.gz)?$", "", path.name)
+def _stem(name: str) -> str:
+    return re.sub(r"\.(ext)?xyz(\.(gz|bz2|xz|zst))?$", "", name)
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,7 @@ class _Meaning:
     path: Path
     keys: dict[str, str]
     units: dict[str, str]
+    stem: str
     source: str
 
     def check_declared(self, frames: Sequence[RawFrame]) -> None:
@@ -143,7 +156,7 @@ class _Meaning:
         key = self._text("id", raw)
         if key is None and all(name in raw.info for name in TASK_KEYS):
             key = "-".join(raw.info[name] for name in TASK_KEYS)
-        key = key or f"{_stem(self.path)}-{raw.index}"
+        key = key or f"{self.stem}-{raw.index}"
         return key, self._text("material", raw) or f"{self.source}/{key}"
 
     def _structure(self, raw: RawFrame, columns: dict[str, list[list[bytes]]]) -> Structure:

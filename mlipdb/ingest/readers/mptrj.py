@@ -18,6 +18,7 @@ from mlipdb.structures import ATOMIC_NUMBERS, Structure, make_structure
 from mlipdb.units import convert
 
 _FRAME_ID = re.compile(r"(?P<task_id>.+)-(?P<calc_id>\d+)-(?P<ionic_step>\d+)")
+_HEAD = re.compile(rb'\s*\{\s*"(?P<id>[^"\\]+)"\s*:\s*\{\s*"(?P<frame>[^"\\]+-\d+-\d+)"\s*:\s*\{')
 # Fields with a place of their own; every other number of a record goes to Label.properties.
 _FIELDS = frozenset(
     ("structure", "uncorrected_total_energy", "corrected_total_energy", "force", "stress", "magmom", "bandgap", "mp_id")
@@ -51,6 +52,14 @@ class MptrjReader:
     name: ClassVar[str] = "mptrj"
     suffixes: ClassVar[tuple[str, ...]] = (".json", ".json.gz")
     default_method: ClassVar[Method] = Method(kind="dft", name="MPtrj PBE/VASP", code="VASP", functional="PBE(+U)")
+
+    def claims(self, path: Path, head: bytes) -> str | None:
+        """Two objects, the inner one's keys task_id-calc_id-ionic_step."""
+        found = _HEAD.match(head)
+        if found is None:
+            return None
+        frame, material = (found[name].decode(errors="replace") for name in ("frame", "id"))
+        return f"its first record is {frame!r} of material {material!r}"
 
     def frames(self, path: Path, options: Mapping[str, Any]) -> Iterator[Frame | Rejected]:
         """Yield the records in file order; external_id is the frame id, material the mp_id."""
