@@ -1,17 +1,12 @@
 """A source file as one stream of plain bytes, unpacked and hashed in a single pass."""
 
 import hashlib
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from mlipdb.errors import IngestError
-
-GZIP_MAGIC = b"\x1f\x8b"
-SALVAGE_STEP = 16  # bytes
-GZIP_WINDOW = 31  # zlib's code for a gzip header with the largest window
+from mlipdb.ingest.packing import DAMAGE, HEAD, Packing, Unpacker, packing_of
 
 
 class FileDigest:
@@ -38,7 +33,7 @@ class FileDigest:
 
 
 class ByteStream:
-    """Plain bytes of a file that may be gzip (told by its first bytes, not by its name).
+    """Plain bytes of a file that may be packed with gzip, bzip2, xz or Zstandard, told by its first bytes.
 
     position is the number of plain bytes given out. When the packed data end early or are damaged, every byte that
     could be unpacked is given out first; the next read raises IngestError.
@@ -49,11 +44,11 @@ class ByteStream:
         self.position = 0
         self._digest = digest or FileDigest()
         self._file: IO[bytes] = path.open("rb")
-        self._packed = self._file.read(2) == GZIP_MAGIC
+        self._packing = packing_of(self._file.read(HEAD))
         self._file.seek(0)
-        self._unpacker = zlib.decompressobj(GZIP_WINDOW)
-        self._between_members = True
-        self._held = b""
+        self._unpacker: Unpacker | None = None  # None between members
+        self._held = b""  # read from the file, not yet given to an unpacker
+        self._member, self._given = 0, 0  # packed byte at which the member starts; plain bytes that it gave
         self._damage: str | None = None
 
     def __enter__(self) -> "ByteStream":
@@ -65,11 +60,11 @@ class ByteStream:
         self._file.close()
 
     def read(self, size: int) -> bytes:
-        """About size plain bytes (a packed file may give up to a few times more or fewer); empty at the end.
+        """About size plain bytes (a packed file may give fewer, or a few times more); empty at the end.
 
         Raises IngestError where packed data are cut or damaged.
         """
-        data = self._unpacked(size) if self._packed else self._raw(size)
+        data = self._raw(size) if self._packing is None else self._unpacked(size, self._packing)
         self.position += len(data)
         return data
 
@@ -78,46 +73,64 @@ class ByteStream:
         self._digest.update(data)
         return data
 
-    def _unpacked(self, size: int) -> bytes:
-        while self._damage is None:
-            raw = self._held or self._raw(max(size // 4, 1 << 14))
-            if not raw:
-                if self._between_members:
-                    return b""
-                self._damage = "the gzip data end before their end mark"
-                break
-            plain = self._feed(raw, size)
-            if plain:
-                return plain
-        raise IngestError(
-            f"{self.path}: {self._damage} (plain byte {self.position}, packed byte {self._file.tell()}); "
-            "the file is cut or damaged: fetch it again and repeat the command, which skips what it has"
-        )
+    def _unpacked(self, size: int, packing: Packing) -> bytes:
+        parts: list[bytes] = []
+        wanted = size
+        while wanted > 0 and self._damage is None:
+            if self._unpacker is None:
+                self._unpacker = self._next_member(packing)
+            if self._unpacker is None:
+                return b"".join(parts)
+            plain = self._step(self._unpacker, wanted, packing)
+            parts.append(plain)
+            wanted -= len(plain)
+        if self._damage is not None and not any(parts):
+            raise IngestError(
+                f"{self.path}: {self._damage} (plain byte {self.position}, packed byte {self._file.tell()}); "
+                "the file is cut or damaged: fetch it again and repeat the command, which skips what it has"
+            )
+        return b"".join(parts)
 
-    def _feed(self, raw: bytes, size: int) -> bytes:
-        """Plain bytes of some packed ones; what does not fit in size is held for the next read."""
-        if self._between_members:
-            self._unpacker = zlib.decompressobj(GZIP_WINDOW)
-            if not raw.strip(b"\0"):  # padding after the last member
-                self._held = b""
-                return b""
-        before = self._unpacker.copy()
+    def _next_member(self, packing: Packing) -> Unpacker | None:
+        """An unpacker for the member that follows, past zeros that fill up a block; None at the end of the file."""
+        while not self._held.lstrip(b"\0"):
+            self._held = self._raw(packing.step)
+            if not self._held:
+                return None
+        self._held = self._held.lstrip(b"\0")
+        self._member, self._given = self._file.tell() - len(self._held), 0
+        return packing.unpacker()
+
+    def _step(self, unpacker: Unpacker, size: int, packing: Packing) -> bytes:
+        """Plain bytes of the next few packed ones; notes damage and the end of a member."""
+        data = b""
+        if unpacker.needs_input:
+            data = self._held[: packing.step] or self._raw(packing.step)
+            self._held = self._held[packing.step :]
+        ended = unpacker.needs_input and not data
         try:
-            plain = self._unpacker.decompress(raw, size)
-        except zlib.error as error:
-            self._damage = f"the gzip data are damaged ({error})"
-            return _salvage(before.decompress, raw)
-        self._between_members = self._unpacker.eof
-        self._held = self._unpacker.unused_data if self._unpacker.eof else self._unpacker.unconsumed_tail
+            plain = unpacker.decompress(data, size)
+        except DAMAGE as error:
+            self._damage = f"the {packing.name} data are damaged ({error})"
+            return self._salvaged(packing, before=self._file.tell() - len(self._held) - len(data))
+        if unpacker.eof:
+            self._held = unpacker.unused_data + self._held
+            self._unpacker = None
+        elif ended and not plain:
+            self._damage = f"the {packing.name} data end before their end mark"
+        self._given += len(plain)
         return plain
 
-
-def _salvage(decompress: Callable[[bytes], bytes], raw: bytes) -> bytes:
-    """What can be unpacked before the damage, in small steps because a failing call gives nothing."""
-    parts = []
-    try:
-        for start in range(0, len(raw), SALVAGE_STEP):
-            parts.append(decompress(raw[start : start + SALVAGE_STEP]))
-    except zlib.error:
-        return b"".join(parts)
-    return b"".join(parts)
+    def _salvaged(self, packing: Packing, *, before: int) -> bytes:
+        """What the failing call kept back, though it comes before the damage: the member again, at its end bytewise."""
+        unpacker, found, kept = packing.unpacker(), 0, bytearray()
+        with self.path.open("rb") as file:
+            file.seek(self._member)
+            try:
+                while data := file.read(packing.step if file.tell() + packing.step <= before else 1):
+                    plain = unpacker.decompress(data)
+                    kept += plain[max(self._given - found, 0) :]
+                    found += len(plain)
+            except DAMAGE:
+                return bytes(kept)
+        return bytes(kept)
