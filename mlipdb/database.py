@@ -1,8 +1,6 @@
 """A database: one directory with a catalog and its shards."""
 
-import threading
 import uuid as uuids
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,9 +11,10 @@ import numpy as np
 from sqlalchemy import Engine, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from mlipdb.catalog import CatalogInfo, LabelRow, MethodRow, ShardRow, Source, StructureRow
+from mlipdb.arrays import StoredArrays
+from mlipdb.catalog import CatalogInfo, LabelRow, MethodRow, Source, StructureRow
 from mlipdb.catalog.engine import SQLITE_NAME, make_engine
-from mlipdb.catalog.lookup import expected_shards, find_entry, find_external, label_parts, methods_of
+from mlipdb.catalog.lookup import expected_shards, find_entry, find_external, methods_of
 from mlipdb.catalog.rows import (
     add_shard,
     add_structures,
@@ -35,15 +34,13 @@ from mlipdb.manifest import Manifest, read_manifest, write_manifest
 from mlipdb.query import frozen_subsets, select_structure_ids
 from mlipdb.records import Entry, NewLabel, NewStructure, RejectedRecord, Report, SymmetryTool
 from mlipdb.selection import Selection
-from mlipdb.store.codec import Encoder, Record
+from mlipdb.store.codec import Encoded, Encoder, seal
 from mlipdb.store.lock import WriterLock
-from mlipdb.store.pool import ShardPool
-from mlipdb.store.shard import structure_key, write_shard
+from mlipdb.store.prepared import Prepared, prepare
+from mlipdb.store.shard import SealedShard, structure_key, write_shard
 from mlipdb.store.verify import remove_orphans, verify_shards
 from mlipdb.structures import Structure
 from mlipdb.version import __version__
-
-READ_CHUNK = 4096
 
 
 def open_database(path: Path | str) -> "Database":
@@ -96,9 +93,7 @@ class Database:
         self.engine = engine
         self.uuid = uuid
         self._lock = WriterLock(path / "lock")
-        self._pool = ShardPool(path, uuid=uuid, locate=self._locate)
-        self._places: tuple[list[int], list[int], list[int]] = ([], [], [])
-        self._places_guard = threading.Lock()
+        self._arrays = StoredArrays(path, engine=engine, uuid=uuid)
 
     def close(self) -> None:
         """Close the connections to the catalog; the database opens them again when it is used again."""
@@ -182,7 +177,7 @@ class Database:
 
     def append(
         self,
-        records: Sequence[NewStructure],
+        records: Sequence[NewStructure | Prepared],
         *,
         source_id: int,
         method_id: int | None = None,
@@ -192,28 +187,30 @@ class Database:
     ) -> list[int]:
         """Store structures with their source's labels, in one shard and one transaction; their ids.
 
+        Prepared records save the work of compressing them: other processes may have done it.
         symmetry says what searched for space groups; duplicates and rejected are added to the source's counts. A
         crash before the commit leaves at most a file that `verify` names and `gc` removes.
         """
+        encoder = Encoder()
+        ready = [record if isinstance(record, Prepared) else prepare(record, encoder) for record in records]
         with self._lock:
             first = self._next_structure_id()
-            sealed = self._seal(
-                [(first + place, r.structure, r.label) for place, r in enumerate(records)], "structures"
-            )
+            encoded = [(structure_key(identity), record.record) for identity, record in enumerate(ready, start=first)]
+            sealed = self._seal(encoded, "structures")
             with self.write() as session:
                 if sealed is not None:
                     setting = symmetry_id(session, symmetry) if symmetry else None
                     add_structures(
                         session,
-                        records,
+                        ready,
                         first_id=first,
                         shard=add_shard(session, sealed),
                         source=source_id,
                         method=method_id,
                         symmetry=setting,
                     )
-                count_source(session, source_id, taken=len(records), duplicates=duplicates, rejected=rejected)
-        return list(range(first, first + len(records)))
+                count_source(session, source_id, taken=len(ready), duplicates=duplicates, rejected=rejected)
+        return list(range(first, first + len(ready)))
 
     def append_labels(self, records: Sequence[NewLabel], *, method_id: int) -> None:
         """Store labels of one method, in one shard and one transaction; failures are rows without bytes.
@@ -225,7 +222,8 @@ class Database:
             raise CatalogError("append_labels takes one part per structure at a time; append the parts one by one")
         with self._lock:
             ordered = sorted(done, key=lambda record: record.structure_id)
-            labels = [(record.structure_id, None, record.label) for record in ordered]
+            encoder = Encoder()
+            labels = [(structure_key(r.structure_id), encoder.prepare(None, r.label)) for r in ordered]
             sealed = self._seal(labels, "labels", method=method_id)
             with self.write() as session:
                 shard = None if sealed is None else add_shard(session, sealed)
@@ -242,16 +240,12 @@ class Database:
             return (session.scalar(select(func.max(StructureRow.id))) or 0) + 1
 
     def _seal(
-        self, records: Sequence[tuple[int, Structure | None, Label | None]], kind: str, *, method: int | None = None
-    ) -> Any:
+        self, records: Sequence[tuple[bytes, Encoded]], kind: str, *, method: int | None = None
+    ) -> SealedShard | None:
         """A sealed shard of the records, None when there are none."""
         if not records:
             return None
-        encoder = Encoder()
-        encoded = [
-            (key, encoder.encode(key, structure, label))
-            for key, structure, label in ((structure_key(identity), s, label) for identity, s, label in records)
-        ]
+        encoded = [(key, seal(key, record)) for key, record in records]
         return write_shard(self.path, encoded, kind=kind, uuid=self.uuid, method=method)
 
     # Reading
@@ -271,7 +265,7 @@ class Database:
             parts = methods_of(session, identity)
         known = self.methods()
         return [
-            replace(self._label(identity, shards), method=known[method], method_id=method)
+            replace(self._arrays.label(identity, shards), method=known[method], method_id=method)
             for method, shards in parts.items()
         ]
 
@@ -282,19 +276,7 @@ class Database:
 
         Without a method the label is the one that came with the structure's source.
         """
-        wanted = [int(identity) for identity in ids]
-        if method_id is None:
-            for identity in wanted:
-                record = self._record(identity)
-                yield record.structure, record.label  # type: ignore[misc]  # a structures shard holds a structure
-            return
-        for start in range(0, len(wanted), READ_CHUNK):
-            chunk = wanted[start : start + READ_CHUNK]
-            with self.session() as session:
-                parts = label_parts(session, chunk, method=method_id)
-            for identity in chunk:
-                label = self._label(identity, parts[identity]) if identity in parts else None
-                yield self._record(identity).structure, label  # type: ignore[misc]  # as above
+        return self._arrays.read(ids, method_id=method_id)
 
     def entry(self, identity: int) -> Entry:
         """What the catalog says of a structure."""
@@ -324,46 +306,6 @@ class Database:
             statement = select_structure_ids(filter, subsets=frozen_subsets(session))
             ids = np.fromiter(session.scalars(statement), dtype=np.int64)
         return Selection(self, filter, ids)
-
-    def _record(self, identity: int) -> Record:
-        return self._pool.record(self._shard_of(identity), identity)
-
-    def _label(self, identity: int, shards: Sequence[int]) -> Label:
-        """The parts of one method's label joined: quantities of the first, Hessian rows of all."""
-        found = [self._pool.record(shard, identity).label for shard in shards]
-        parts = [label for label in found if label is not None]
-        with_rows = [label for label in parts if label.hessian_rows is not None]
-        if len(with_rows) < 2 and parts[0] in (with_rows or parts):
-            return parts[0]
-        return replace(
-            parts[0],
-            hessian_rows=np.concatenate([label.hessian_rows for label in with_rows]),
-            hessian_row_numbers=np.concatenate([label.hessian_row_numbers for label in with_rows]),
-        )
-
-    def _shard_of(self, identity: int) -> int:
-        """The shard of a structure: ids of one shard are consecutive, so the places fit in memory."""
-        firsts, lasts, shards = self._places
-        place = bisect_right(firsts, identity) - 1
-        if place < 0 or identity > lasts[place]:
-            firsts, lasts, shards = self._load_places()
-            place = bisect_right(firsts, identity) - 1
-            if place < 0 or identity > lasts[place]:
-                raise NotFoundError(f"there is no structure {identity}; `mlipdb query all --limit 5` lists some")
-        return shards[place]
-
-    def _load_places(self) -> tuple[list[int], list[int], list[int]]:
-        columns = (ShardRow.first_structure_id, ShardRow.last_structure_id, ShardRow.id)
-        statement = select(*columns).where(ShardRow.kind == "structures").order_by(ShardRow.first_structure_id)
-        with self._places_guard, self.session() as session:
-            found = session.execute(statement).all()
-            self._places = ([row[0] for row in found], [row[1] for row in found], [row[2] for row in found])
-            return self._places
-
-    def _locate(self, shard_id: int) -> tuple[str, int]:
-        with self.session() as session:
-            row = session.get_one(ShardRow, shard_id)
-            return row.path, row.bytes
 
     # Care
 

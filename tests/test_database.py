@@ -1,20 +1,24 @@
 """A database keeps what it was given, whole, whatever happens in between."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sqlalchemy import func, select
 
 import mlipdb
-from mlipdb.catalog import LabelRow, ShardRow, StructureRow, SymmetrySetting
+from mlipdb.catalog import LabelRow, ShardRow, StructureRow, StructureTag, SymmetrySetting, Tag
 from mlipdb.errors import CatalogError, CorruptError, LockedError, NotFoundError
 from mlipdb.labels import Label, Method
 from mlipdb.records import NewLabel, RejectedRecord, SymmetryTool
+from mlipdb.store.prepared import prepare_all
 from mlipdb.testing.samples import sample_records
 
 PBE = Method(kind="dft", name="PBE/VASP", functional="PBE", code="VASP")
@@ -240,6 +244,42 @@ def test_shards_that_are_open_can_be_read_on_both_sides_of_a_fork(db):
     fill(db, 20)
     done = subprocess.run([sys.executable, "-c", FORK, str(db.path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_records_prepared_in_another_process_are_stored_as_if_made_here(db):
+    source = db.open_source("sample", reader="none", uri="nowhere")
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        ready = pool.submit(prepare_all, sample_records(4)).result()
+    ids = db.append([*ready[:2], *sample_records(2, start=2)], source_id=source, method_id=db.method_id(PBE))
+    for identity, record in zip(ids, sample_records(4), strict=True):
+        assert db.structure(identity).content_hash == record.structure.content_hash
+        assert db.labels(identity)[0].content_hash == record.label.content_hash
+    assert [item.content_hash for item in ready] == [record.structure.content_hash for record in sample_records(4)]
+    assert [item.label_hash for item in ready] == [record.label.content_hash for record in sample_records(4)]
+    assert db.query("Li AND Fm-3m").ids.tolist() == [1, 2, 3]
+
+
+def test_tags_rows_and_methods_of_single_records_are_stored(db):
+    source = db.open_source("sample", reader="none", uri="nowhere")
+    first, second, third = sample_records(3)
+    tagged = [
+        replace(first, tags={"split": "train", "subset": "ions"}, row=17),
+        replace(second, tags={"split": "train"}, method_id=db.method_id(TEACHER)),
+        third,
+    ]
+    for start in (0, 3):
+        again = [replace(record, external_id=f"{record.external_id}-{start}") for record in tagged]
+        db.append(again, source_id=source, method_id=db.method_id(PBE))
+    with db.session() as session:
+        tags = select(StructureTag.structure_id, Tag.name, Tag.value).join(Tag).order_by(StructureTag.structure_id)
+        assert sorted(map(tuple, session.execute(tags.where(StructureTag.structure_id > 3)))) == [
+            (4, "split", "train"), (4, "subset", "ions"), (5, "split", "train"),
+        ]  # fmt: skip
+        assert session.scalar(select(func.count(Tag.id))) == 2
+        assert session.scalars(select(StructureRow.source_row).order_by(StructureRow.id)).all() == [
+            17, None, None, 17, None, None,
+        ]  # fmt: skip
+    assert [db.labels(identity)[0].method for identity in (4, 5, 6)] == [PBE, TEACHER, PBE]
 
 
 def test_symmetry_settings_are_stored_once(db):

@@ -82,6 +82,14 @@ def _layout(mask: int) -> Layout:
     return Layout(scalars, tuple(group for group in groups if group), present, struct.Struct(f"<{len(scalars)}d"))
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """A record without its checksum: the header's first four bytes and the compressed frame."""
+
+    start: bytes
+    frame: bytes
+
+
 class Encoder:
     """Makes record bytes. Holds a compressor, so one per thread."""
 
@@ -89,14 +97,22 @@ class Encoder:
         self._compressor = zstandard.ZstdCompressor(level=LEVEL, dict_data=DICTIONARY)
 
     def encode(self, key: bytes, structure: Structure | None, label: Label | None) -> bytes:
-        """Bytes of a structure, a label or both; at least one must be given. natoms comes from the arrays."""
+        """Bytes of a structure, a label or both; at least one must be given."""
+        return seal(key, self.prepare(structure, label))
+
+    def prepare(self, structure: Structure | None, label: Label | None) -> Encoded:
+        """All of a record's bytes but its checksum, which covers the key. natoms comes from the arrays."""
         fields = _collect(structure, label)
         natoms = len(structure) if structure is not None else _natoms(fields)
         rows = label.hessian_row_numbers if label is not None else None
         mask = sum(BIT[name] for name in fields)
         frame = self._compressor.compress(_pack(fields, mask, natoms, 0 if rows is None else len(rows)))
-        start = HEADER.pack(MAGIC, FORMAT_VERSION, _flags(structure, label), 0)[:4]
-        return start + struct.pack("<I", _checksum(key, start, frame)) + frame
+        return Encoded(HEADER.pack(MAGIC, FORMAT_VERSION, _flags(structure, label), 0)[:4], frame)
+
+
+def seal(key: bytes, record: "Encoded") -> bytes:
+    """The bytes to store under a key."""
+    return record.start + struct.pack("<I", _checksum(key, record.start, record.frame)) + record.frame
 
 
 def _collect(structure: Structure | None, label: Label | None) -> dict[str, object]:

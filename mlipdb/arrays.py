@@ -1,0 +1,89 @@
+"""The stored arrays of a database: which shard holds a structure, and what is in it."""
+
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from mlipdb.catalog import ShardRow
+from mlipdb.catalog.lookup import label_parts
+from mlipdb.errors import NotFoundError
+from mlipdb.labels import Label
+from mlipdb.store.codec import Record
+from mlipdb.store.pool import ShardPool
+from mlipdb.structures import Structure
+
+READ_CHUNK = 4096
+
+
+class StoredArrays:
+    """Reads structures and labels by structure id; safe from many threads and on both sides of a fork."""
+
+    def __init__(self, path: Path, *, engine: Engine, uuid: str) -> None:
+        self._engine = engine
+        self._pool = ShardPool(path, uuid=uuid, locate=self._locate)
+        self._places: tuple[list[int], list[int], list[int]] = ([], [], [])
+        self._places_guard = threading.Lock()
+
+    def read(
+        self, ids: Sequence[int] | np.ndarray, *, method_id: int | None = None
+    ) -> Iterator[tuple[Structure, Label | None]]:
+        """Structures in the order of ids with their labels by a method, or those of their source."""
+        wanted = [int(identity) for identity in ids]
+        if method_id is None:
+            for identity in wanted:
+                record = self._record(identity)
+                yield record.structure, record.label  # type: ignore[misc]  # a structures shard holds a structure
+            return
+        for start in range(0, len(wanted), READ_CHUNK):
+            chunk = wanted[start : start + READ_CHUNK]
+            with Session(self._engine) as session:
+                parts = label_parts(session, chunk, method=method_id)
+            for identity in chunk:
+                label = self.label(identity, parts[identity]) if identity in parts else None
+                yield self._record(identity).structure, label  # type: ignore[misc]  # as above
+
+    def label(self, identity: int, shards: Sequence[int]) -> Label:
+        """The parts of one method's label joined: quantities of the first, Hessian rows of all."""
+        found = [self._pool.record(shard, identity).label for shard in shards]
+        parts = [label for label in found if label is not None]
+        with_rows = [label for label in parts if label.hessian_rows is not None]
+        if len(with_rows) < 2 and parts[0] in (with_rows or parts):
+            return parts[0]
+        return replace(
+            parts[0],
+            hessian_rows=np.concatenate([label.hessian_rows for label in with_rows]),
+            hessian_row_numbers=np.concatenate([label.hessian_row_numbers for label in with_rows]),
+        )
+
+    def _record(self, identity: int) -> Record:
+        return self._pool.record(self._shard_of(identity), identity)
+
+    def _shard_of(self, identity: int) -> int:
+        """The shard of a structure: ids of one shard are consecutive, so the places fit in memory."""
+        firsts, lasts, shards = self._places
+        place = bisect_right(firsts, identity) - 1
+        if place < 0 or identity > lasts[place]:
+            firsts, lasts, shards = self._load_places()
+            place = bisect_right(firsts, identity) - 1
+            if place < 0 or identity > lasts[place]:
+                raise NotFoundError(f"there is no structure {identity}; `mlipdb query all --limit 5` lists some")
+        return shards[place]
+
+    def _load_places(self) -> tuple[list[int], list[int], list[int]]:
+        columns = (ShardRow.first_structure_id, ShardRow.last_structure_id, ShardRow.id)
+        statement = select(*columns).where(ShardRow.kind == "structures").order_by(ShardRow.first_structure_id)
+        with self._places_guard, Session(self._engine) as session:
+            found = session.execute(statement).all()
+            self._places = ([row[0] for row in found], [row[1] for row in found], [row[2] for row in found])
+            return self._places
+
+    def _locate(self, shard_id: int) -> tuple[str, int]:
+        with Session(self._engine) as session:
+            row = session.get_one(ShardRow, shard_id)
+            return row.path, row.bytes
