@@ -1,0 +1,25 @@
+"""Checks of a source while it is ingested: what is odd in its labels, how much of it, and what it probably is."""
+
+from mlipdb.ingest.check_findings import Finding as Finding
+from mlipdb.ingest.check_limits import LimitChecks
+from mlipdb.ingest.check_summaries import FrameSummaries as FrameSummaries
+from mlipdb.ingest.check_summaries import summarise as summarise
+
+
+class SourceChecks:
+    """Collects the summaries of a source's frames, in file order, in bounded memory, and says what is odd."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._limits = LimitChecks()
+
+    def add(self, summaries: FrameSummaries) -> None:
+        """Take the summaries of further frames."""
+        self.frames += len(summaries)
+        if len(summaries):
+            self._limits.add(summaries)
+
+    def findings(self) -> list[Finding]:
+        """What is odd in the frames so far, errors first; asking does not change the checks."""
+        found = self._limits.findings()
+        return sorted(found, key=lambda finding: (finding.severity != "error", finding.check))
