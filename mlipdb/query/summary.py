@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from mlipdb.catalog import LabelRow, MethodRow, StructureRow, Subset
-from mlipdb.query.compile import select_structure_ids
+from mlipdb.catalog import LabelRow, MethodRow, StructureRow
+from mlipdb.query.find import count_structures, structure_ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +37,10 @@ def summarise(session: Session, text: str, *, limit: int | None) -> Answer:
 
     limit None describes all of them, 0 none. Raises QueryError.
     """
-    ids = select_structure_ids(text, subsets=frozen_subsets(session))
-    count = session.scalar(select(func.count()).select_from(ids.order_by(None).subquery())) or 0
-    structures = () if limit == 0 else _structures(session, ids=list(session.scalars(ids.limit(limit))))
-    return Answer(text, count, structures)
-
-
-def frozen_subsets(session: Session) -> dict[str, int]:
-    """Names and ids of the frozen subsets: what a filter may name."""
-    return {row.name: row.id for row in session.execute(select(Subset.name, Subset.id))}
+    if limit == 0:
+        return Answer(text, count_structures(session, text), ())
+    ids = structure_ids(session, text)
+    return Answer(text, len(ids), _structures(session, ids=ids[:limit].tolist()))
 
 
 def _structures(session: Session, *, ids: list[int], at_once: int = 5000) -> tuple[StructureSummary, ...]:
