@@ -1,6 +1,5 @@
 """Cut the records out of a JSON file of the shape {group: {key: record}} without parsing or holding the whole of it."""
 
-import bisect
 import json
 import re
 from collections.abc import Iterator
@@ -14,16 +13,21 @@ import orjson
 from mlipdb.errors import IngestError
 from mlipdb.ingest.stream import ByteStream
 
-CHUNK = 4 << 20
-# A record that braces alone do not close within this many bytes has a lone brace in a string: scan it exactly.
+CHUNK = 1 << 20
+# A record that does not end within this many bytes is searched token by token, which looks at each byte once.
 SUSPICIOUS = 64 << 20
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]"]', re.DOTALL)  # a lone quote opens a string that is not all here
-# The usual way from one record to the next: a comma, a key of plain ASCII, a colon.
+# The usual way to a record: a comma but for the first one, a key of plain ASCII, a colon.
+_FIRST_KEY = re.compile(rb'[ \t\r\n]*"([^"\\\x00-\x1f\x7f-\xff]*)"[ \t\r\n]*:')
 _NEXT_KEY = re.compile(rb'[ \t\r\n]*,[ \t\r\n]*"([^"\\\x00-\x1f\x7f-\xff]*)"[ \t\r\n]*:')
 _SCALAR = re.compile(rb"[^ \t\r\n,}\]]+")
+
+
+# Keys above a record, its first byte in the plain stream, and its bytes: a plain tuple, quick to send elsewhere.
+RawRecord = tuple[str, str, int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +47,56 @@ def json_records(stream: ByteStream) -> Iterator[JsonRecord]:
     object is yielded as one record with an empty key. Raises IngestError with the byte where the file stops being JSON
     of that shape, after every record before it.
     """
+    for record in raw_records(stream):
+        yield parse_record(record, stream.path)
+
+
+def raw_records(stream: ByteStream) -> Iterator[RawRecord]:
+    """Cut out the records of a file as json_records does, but leave what is inside of them to parse_record."""
     window = _Window(stream)
     window.expect(b"{", "the opening brace of the file")
     while (group := window.next_key()) is not None:
         if window.peek() != b"{":
-            offset, value = window.value(group)
-            yield JsonRecord(group, "", offset, value)
+            yield group, "", *window.raw()
             continue
         window.expect(b"{", f"the records of {group!r}")
         while (key := window.next_key()) is not None:
-            offset, value = window.value(key)
-            yield JsonRecord(group, key, offset, value)
+            yield group, key, *window.raw()
     window.expect_end()
+
+
+def parse_record(record: RawRecord, path: Path) -> JsonRecord:
+    """The record with its value; NaN and Infinity, which JSON lacks, are let through for the reader to judge.
+
+    Raises IngestError with the byte of the file where the record is not valid JSON.
+    """
+    group, key, offset, data = record
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        value = _parse(data, base=offset, path=path, last_key=key or group)
+    return JsonRecord(group, key, offset, value)
+
+
+def _parse(text: bytes, *, base: int, path: Path, last_key: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        # pos counts characters; a record is ASCII but for rare names, so bytes are counted where it is not.
+        place = len(text.decode(errors="replace")[: error.pos].encode())
+        raise _damaged(path, f"not valid JSON ({error.msg})", text[place:], base + place, last_key) from error
+    except UnicodeDecodeError as error:
+        raise _damaged(path, "not valid UTF-8", text[error.start :], base + error.start, last_key) from error
+
+
+def _damaged(path: Path, problem: str, found: bytes, byte: int, last_key: str) -> IngestError:
+    """An error at a byte of the plain stream; found is what stands there."""
+    shown = f"found {found[:20]!r}" if found else "found the end of the file"
+    after = f" (last key: {last_key!r})" if last_key else ""
+    return IngestError(
+        f"{path}: byte {byte}: {problem}, {shown}{after}. The file is cut or damaged; records "
+        "before this byte are kept: fetch the file again and repeat the command, which skips what it has"
+    )
 
 
 class _Window:
@@ -76,9 +118,9 @@ class _Window:
 
     def next_key(self) -> str | None:
         """The next key of the object that the cursor is in, which moves behind its colon; None at the object's end."""
-        match = None if self._first else _NEXT_KEY.match(self._data, self._at)
+        match = (_FIRST_KEY if self._first else _NEXT_KEY).match(self._data, self._at)
         if match is not None:
-            self._at = match.end()
+            self._at, self._first = match.end(), False
             self._last_key = match[1].decode()
             return self._last_key
         mark = self.peek()
@@ -99,25 +141,25 @@ class _Window:
         while (match := _STRING.match(self._data, self._at)) is None:
             if not self._more():
                 raise self._error("the file ends inside a key")
-        self._last_key = str(self._parse(self._at, match.end()))
-        self._at = match.end()
+        start, self._at = self._at, match.end()
+        text = self._data[start : self._at]
+        self._last_key = str(_parse(text, base=self._base + start, path=self.path, last_key=self._last_key))
         self.expect(b":", f"a colon after {self._last_key!r}")
         return self._last_key
 
-    def value(self, key: str) -> tuple[int, Any]:
-        """First byte and content of the value under the cursor, which moves behind it."""
+    def raw(self) -> tuple[int, bytes]:
+        """First byte and bytes of the value under the cursor, which moves behind it."""
         mark = self.peek()
         end = self._object_end() if mark == b"{" else None
-        if end is not None:
-            try:
-                value = orjson.loads(memoryview(self._data)[self._at : end])
-            except orjson.JSONDecodeError:
-                end = None  # NaN, which JSON lacks, or braces in a string
         if end is None:
             end = self._exact_end(mark)
-            value = self._parse(self._at, end)
-        offset, self._at = self._base + self._at, end
-        return offset, value
+        start, self._at = self._at, end
+        return self._base + start, self._data[start:end]
+
+    def value(self, key: str) -> tuple[int, Any]:
+        """First byte and content of the value under the cursor, which moves behind it."""
+        offset, data = self.raw()
+        return offset, parse_record(("", key, offset, data), self.path).value
 
     def expect(self, mark: bytes, what: str) -> None:
         """Step over one character or raise IngestError."""
@@ -133,6 +175,9 @@ class _Window:
 
     def peek(self) -> bytes:
         """The next character that is not white space; empty at the end of the file."""
+        mark = self._data[self._at : self._at + 1]
+        if mark > b" ":  # the usual case; white space is smaller
+            return mark
         while True:
             self._at = _SPACE.match(self._data, self._at).end()  # type: ignore[union-attr]  # matches always
             if self._at < len(self._data):
@@ -174,18 +219,6 @@ class _Window:
                     return match.end()
         return None
 
-    def _parse(self, start: int, end: int) -> Any:
-        """A slice as JSON; NaN and Infinity are let through for the reader to judge."""
-        text = self._data[start:end]
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            # pos counts characters; a record is ASCII but for rare names, so bytes are counted where it is not.
-            place = len(text.decode(errors="replace")[: error.pos].encode())
-            raise self._error(f"not valid JSON ({error.msg})", at=start + place) from error
-        except UnicodeDecodeError as error:
-            raise self._error("not valid UTF-8", at=start + error.start) from error
-
     def _more(self) -> bool:
         """Bring in more of the file, dropping what lies behind the cursor; False at its end."""
         if self._ended:
@@ -202,40 +235,42 @@ class _Window:
 
     def _error(self, problem: str, *, at: int | None = None) -> IngestError:
         place = self._at if at is None else at
-        found = self._data[place : place + 20]
-        shown = f"found {found!r}" if found else "found the end of the file"
-        after = f" (last key: {self._last_key!r})" if self._last_key else ""
-        return IngestError(
-            f"{self.path}: byte {self._base + place}: {problem}, {shown}{after}. The file is cut or damaged; records "
-            "before this byte are kept: fetch the file again and repeat the command, which skips what it has"
-        )
+        return _damaged(self.path, problem, self._data[place : place + 20], self._base + place, self._last_key)
 
 
 class _Braces:
-    """Where each object of a buffer ends, found for the whole buffer at once.
-
-    Braces inside strings are counted too, so an end may be wrong; a slice that parses is nevertheless right, because
-    a slice from a true start that ends too early or too late is not valid JSON.
-    """
+    """Where each object of a buffer, which starts outside of strings, ends; found for the whole buffer at once."""
 
     def __init__(self, data: bytes) -> None:
+        if b"\\" in data:  # an escaped quote ends no string; places stay the same
+            data = data.replace(b"\\\\", b"  ").replace(b'\\"', b"  ")
         codes = np.frombuffer(data, np.uint8)
-        places = np.flatnonzero(codes >= ord("{"))  # braces, a few rare characters and UTF-8 beyond ASCII
+        # Quotes, braces, and with them a few rare characters and UTF-8 beyond ASCII.
+        places = np.flatnonzero((codes == ord('"')) | (codes >= ord("{")))
         found = codes[places]
-        brace = (found == ord("{")) | (found == ord("}"))
+        outside = np.cumsum(found == ord('"'), dtype=np.int32) & 1 == 0
+        brace = outside & ((found == ord("{")) | (found == ord("}")))
         self._places = places[brace]
-        self._depths = np.cumsum(np.where(found[brace] == ord("{"), 1, -1))
-        self._closings: dict[int, list[int]] = {}
+        self._opens = found[brace] == ord("{")
+        self._depths = np.cumsum(np.where(self._opens, 1, -1))
+        self._ends: list[dict[int, int]] = []  # by the start of an object, for each depth that was asked for
 
     def end_of(self, start: int) -> int | None:
         """Place behind the brace that closes the one at start, or None when it is not in the buffer."""
+        for ends in self._ends:  # one depth of the file has the records
+            if start in ends:
+                return ends[start]
         index = int(np.searchsorted(self._places, start))
         if index == len(self._places):
             return None
-        level = int(self._depths[index]) - 1
-        if level not in self._closings:
-            closing = np.flatnonzero(self._depths == level)
-            self._closings[level] = self._places[closing].tolist()
-        ends = self._closings[level]
-        found = bisect.bisect_right(ends, start)
-        return ends[found] + 1 if found < len(ends) else None
+        ends = self._at_depth(int(self._depths[index]))
+        self._ends.append(ends)
+        return ends.get(start)
+
+    def _at_depth(self, depth: int) -> dict[int, int]:
+        """Start and end of every object that lies whole in the buffer at a depth, which counts from the buffer's."""
+        starts = self._places[self._opens & (self._depths == depth)]
+        closing = self._places[~self._opens & (self._depths == depth - 1)]
+        matching = np.searchsorted(closing, starts)
+        whole = matching < len(closing)
+        return dict(zip(starts[whole].tolist(), (closing[matching[whole]] + 1).tolist(), strict=True))
