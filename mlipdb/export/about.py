@@ -17,13 +17,14 @@ from mlipdb.version import __version__
 CHUNK = 5000
 UNITS = {
     "positions": "Å",
-    "energy": "eV, total",
+    "energy": "eV",
     "forces": "eV/Å",
-    "stress": "eV/Å³, positive under tension",
+    "stress": "eV/Å³",
     "magmoms": "µB",
-    "hessian": "eV/Å²",
+    "hessian_rows": "eV/Å²",
     "charge": "e",
 }
+SIGNS = {"energy": "total of the structure", "stress": "positive under tension", "hessian_rows": "+d²E/dx dx"}
 
 
 def describe_export(
@@ -37,6 +38,7 @@ def describe_export(
         "subset": subset.describe() if subset is not None else None,
         "structures": len(ids),
         "units": UNITS,
+        "conventions": SIGNS,
         "sources": source_facts(db, ids),
     }
 

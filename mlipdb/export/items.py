@@ -29,7 +29,7 @@ def stream_items(
                 external_id=external,
                 source=source,
                 material=material,
-                space_group=SpaceGroup(number, symbol) if number is not None else None,
+                space_group=SpaceGroup(number, symbol or "") if number is not None else None,
                 part=parts.get(identity),
                 tags=tags.get(identity, {}),
                 row=row,
@@ -38,7 +38,7 @@ def stream_items(
             )
 
 
-_Facts = tuple[str, str, str, int | None, int | None, str]
+_Facts = tuple[str, str, str, int | None, int | None, str | None]
 
 
 def _facts(db: Database, ids: Sequence[int]) -> dict[int, _Facts]:

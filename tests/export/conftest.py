@@ -107,3 +107,9 @@ def same_label():
                 assert mine == theirs, name
 
     return check
+
+
+@pytest.fixture
+def make_label():
+    """Makes a label with every quantity."""
+    return full_label
