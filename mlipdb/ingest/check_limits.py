@@ -94,8 +94,8 @@ LIMITS = (
         lambda s: s.natoms / s.volume,
         1 / 2.0,
         0.0,
-        "{count} of {total} frames have less than 2 Å³ per atom (worst {worst:.3g} Å³ in {key}): the cell is in another "
-        "unit (--unit positions=…) or the atoms belong to another cell",
+        "{count} of {total} frames have less than 2 Å³ per atom (worst {worst:.3g} Å³ in {key}): the cell is in "
+        "another unit (--unit positions=…) or the atoms belong to another cell",
         -1.0,
     ),
 )  # a negative scale: the message shows the reciprocal

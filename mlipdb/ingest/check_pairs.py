@@ -72,7 +72,7 @@ def _rows(data: Columns, frames: Int64[np.ndarray, " pairs"]) -> Int64[np.ndarra
     """Rows of the atoms of some frames, frame by frame."""
     natoms = data.natoms[frames]
     within = np.arange(natoms.sum()) - np.repeat(np.cumsum(natoms) - natoms, natoms)
-    return np.repeat(data.starts[frames], natoms) + within
+    return np.asarray(np.repeat(data.starts[frames], natoms) + within)
 
 
 def _moves(
@@ -94,7 +94,7 @@ def _moves(
         after = np.einsum("ai,aij->aj", data.positions[other[periodic]], inverse[first + 1][pair])
         shift = after - before
         moves[periodic] = np.einsum("ai,aij->aj", shift - np.round(shift), cells[pair])
-    return moves
+    return np.asarray(moves)
 
 
 def _sums(values: np.ndarray, natoms: Int64[np.ndarray, " pairs"]) -> Float64[np.ndarray, " pairs"]:

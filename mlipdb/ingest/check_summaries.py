@@ -25,7 +25,8 @@ class FrameSummaries:
     atom_frames[k] has atom_counts[k] atoms of atom_numbers[k]. energy is in eV, volume Å³; stress_mean (a third of the
     trace, positive under tension), stress_max and stress_asymmetry (of two entries that should be equal) eV/Å³;
     net_force, max_force eV/Å, force_squares their sum in eV²/Å². shortest_vector of the cell and closest, the distance
-    of two atoms, are in Å, closest NaN where it was not worked out. pairs are consecutive frames of the same atoms.
+    of two atoms, are in Å, closest NaN where it was not worked out. shapes are the products of cell vectors over the
+    volume to 2/3. pairs are consecutive frames of the same atoms.
     """
 
     keys: tuple[str, ...]
@@ -47,6 +48,7 @@ class FrameSummaries:
     force_squares: Float64[np.ndarray, " frames"]
     shortest_vector: Float64[np.ndarray, " frames"]
     closest: Float64[np.ndarray, " frames"]
+    shapes: Float64[np.ndarray, "frames 6"]
     pairs: FramePairs
 
     def __len__(self) -> int:
@@ -59,7 +61,7 @@ def summarise(frames: Sequence[Frame]) -> FrameSummaries:
     forces = _of_forces(data)
     return FrameSummaries(
         keys=tuple(frame.external_id for frame in frames),
-        materials=np.array([crc32(frame.material.encode()) for frame in frames], dtype=np.int64),
+        materials=np.array([name_number(frame.material) for frame in frames], dtype=np.int64),
         methods=_methods([frame.label for frame in frames]),
         natoms=data.natoms,
         **_compositions(data),
@@ -71,8 +73,14 @@ def summarise(frames: Sequence[Frame]) -> FrameSummaries:
         **forces,
         shortest_vector=np.where(data.periodic, np.sqrt(np.square(data.cells).sum(axis=2)).min(axis=1), np.nan),
         closest=_closest(data, first=np.argsort(-np.nan_to_num(forces["max_force"]), kind="stable")),
+        shapes=_shapes(data),
         pairs=frame_pairs(data),
     )
+
+
+def name_number(name: str) -> int:
+    """A number below 2**32 that stands for a name."""
+    return crc32(name.encode())
 
 
 def _methods(labels: Sequence[Label | None]) -> Int64[np.ndarray, " frames"]:
@@ -83,7 +91,7 @@ def _methods(labels: Sequence[Label | None]) -> Int64[np.ndarray, " frames"]:
         if label is not None and label.method is not None:
             method = label.method
             if id(method) not in known:
-                known[id(method)] = crc32(repr(method).encode())
+                known[id(method)] = name_number(repr(method))
             found[place] = known[id(method)]
     return found
 
@@ -117,6 +125,12 @@ def _of_forces(data: Columns) -> dict[str, Any]:
         "max_force": np.sqrt(np.maximum.reduceat(squares, data.starts)),
         "force_squares": np.add.reduceat(squares, data.starts),
     }
+
+
+def _shapes(data: Columns) -> Float64[np.ndarray, "frames 6"]:
+    """Metric of the cell without its size, 0 where it is not periodic."""
+    metric = np.einsum("kij,klj->kil", data.cells, data.cells)[:, *np.triu_indices(3)]
+    return np.asarray(np.nan_to_num(metric / np.cbrt(data.volume)[:, None] ** 2))
 
 
 def _closest(data: Columns, *, first: Int64[np.ndarray, " frames"]) -> Float64[np.ndarray, " frames"]:
