@@ -7,11 +7,13 @@ import typer
 
 from mlipdb.cli.care import db_app, gc, verify
 from mlipdb.cli.evaluate import evaluate
+from mlipdb.cli.export import export
 from mlipdb.cli.ingest import ingest
 from mlipdb.cli.label import label
 from mlipdb.cli.query import query
 from mlipdb.cli.quickstart import quickstart
 from mlipdb.cli.show import show
+from mlipdb.cli.stats import stats
 from mlipdb.cli.subset import app as subset_app
 from mlipdb.cli.train import train
 from mlipdb.errors import MlipdbError
@@ -39,7 +41,9 @@ app.command()(ingest)
 app.command()(label)
 app.command()(train)
 app.command()(evaluate)
+app.command()(export)
 app.command()(show)
+app.command()(stats)
 app.command()(verify)
 app.command()(gc)
 app.add_typer(db_app, name="db")

@@ -1,1 +1,13 @@
-"""What is in a database: collected in one pass, shown in the terminal or as one HTML file."""
+"""What a database holds: numbers, plots, and the history of one structure."""
+
+from mlipdb.stats.figures import check_plots as check_plots
+from mlipdb.stats.gather import statistics as statistics
+from mlipdb.stats.histogram import Bin as Bin
+from mlipdb.stats.histogram import Histogram as Histogram
+from mlipdb.stats.overview import MethodSummary as MethodSummary
+from mlipdb.stats.overview import Statistics as Statistics
+from mlipdb.stats.page import write_page as write_page
+from mlipdb.stats.parity import Errors as Errors
+from mlipdb.stats.parity import Outlier as Outlier
+from mlipdb.stats.parity import Parity as Parity
+from mlipdb.stats.parity import compare_methods as compare_methods
