@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from mlipdb.ingest import Frame
 from mlipdb.ingest.checks import Finding, SourceChecks, summarise
 from mlipdb.ingest.readers.extxyz import ExtxyzReader
