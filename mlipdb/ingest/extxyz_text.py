@@ -1,6 +1,5 @@
 """Extended XYZ as text: cut a stream into frames, the comment line into keys, the rows into columns. No meaning yet."""
 
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from jaxtyping import Float64
 
 from mlipdb.errors import IngestError, MlipdbError
 from mlipdb.ingest.stream import ByteStream
+from mlipdb.ingest.text_lines import line_reader
 
 _PAIR = re.compile(
     r"""\s*(?P<key>"(?:[^"\\]|\\.)*"|[^\s="]+)"""
@@ -67,7 +67,7 @@ def raw_frames(stream: ByteStream) -> Iterator[RawFrame]:
     Raises IngestError with the line and byte where the file ends inside a frame or where no frame starts, after every
     frame before it.
     """
-    lines = io.BufferedReader(_Raw(stream), buffer_size=1 << 20)
+    lines = line_reader(stream)
     line, offset, index = 1, 0, 0
     while first := lines.readline():
         if not first.strip():
@@ -88,24 +88,6 @@ def raw_frames(stream: ByteStream) -> Iterator[RawFrame]:
         line += natoms + 2
         offset += len(first) + len(comment) + sum(map(len, rows))
         index += 1
-
-
-class _Raw(io.RawIOBase):
-    """A ByteStream with Python's file interface, for its fast readline."""
-
-    def __init__(self, stream: ByteStream) -> None:
-        self._stream = stream
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # narrower than Buffer
-        data = self._rest or self._stream.read(len(buffer))
-        taken = min(len(data), len(buffer))
-        buffer[:taken] = data[:taken]
-        self._rest = data[taken:]
-        return taken
 
 
 def _error(stream: ByteStream, line: int, offset: int, problem: str) -> IngestError:
