@@ -4,6 +4,8 @@ from mlipdb.stats.figures import check_plots as check_plots
 from mlipdb.stats.gather import statistics as statistics
 from mlipdb.stats.histogram import Bin as Bin
 from mlipdb.stats.histogram import Histogram as Histogram
+from mlipdb.stats.history import History as History
+from mlipdb.stats.history import history as history
 from mlipdb.stats.overview import MethodSummary as MethodSummary
 from mlipdb.stats.overview import Statistics as Statistics
 from mlipdb.stats.page import write_page as write_page
