@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from mlipdb.cli.bundle import app as bundle_app
 from mlipdb.cli.care import db_app, gc, verify
 from mlipdb.cli.evaluate import evaluate
 from mlipdb.cli.export import export
@@ -49,6 +50,7 @@ app.command()(gc)
 app.add_typer(db_app, name="db")
 app.command()(query)
 app.add_typer(subset_app, name="subset")
+app.add_typer(bundle_app, name="bundle")
 
 
 def main() -> None:

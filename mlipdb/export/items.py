@@ -20,7 +20,7 @@ def stream_items(
     """Yield an item for each id, in their order; parts says which part of a split an id is in."""
     for start in range(0, len(ids), CHUNK):
         chunk = [int(identity) for identity in ids[start : start + CHUNK]]
-        facts, tags = _facts(db, chunk), _tags(db, chunk)
+        facts, tags = _facts(db, chunk), tags_of(db, chunk)
         streams = [db.read(chunk, method_id=method.id) for method in methods]
         for identity, found in zip(chunk, zip(*streams, strict=True), strict=True):
             external, source, material, row, number, symbol = facts[identity]
@@ -50,7 +50,8 @@ def _facts(db: Database, ids: Sequence[int]) -> dict[int, _Facts]:
         return {found[0]: tuple(found[1:]) for found in session.execute(query.where(row.id.in_(ids)))}
 
 
-def _tags(db: Database, ids: Sequence[int]) -> dict[int, dict[str, str]]:
+def tags_of(db: Database, ids: Sequence[int]) -> dict[int, dict[str, str]]:
+    """The tags of each structure that has any."""
     query = select(StructureTag.structure_id, Tag.name, Tag.value).join(Tag, Tag.id == StructureTag.tag_id)
     query = query.where(StructureTag.structure_id.in_(ids)).order_by(Tag.name, Tag.value)
     found: dict[int, dict[str, str]] = defaultdict(dict)

@@ -25,7 +25,7 @@ def choose_methods(
     NotFoundError for an unknown method, ConfigError where the choice is not clear.
     """
     kind = energy_kind(energy) if energy is not None else None
-    numbers: list[int | None] = [_find(db, name) for name in names] if names else [_source_method(db, ids)]
+    numbers: list[int | None] = [find_method(db, name) for name in names] if names else [_source_method(db, ids)]
     if len(set(numbers)) != len(numbers):
         raise ConfigError(f"--method {' --method '.join(names)}: a method is named twice; name each once")
     known = db.methods()
@@ -47,7 +47,8 @@ def energy_kind(text: str) -> str:
     return names[text]
 
 
-def _find(db: Database, text: str) -> int:
+def find_method(db: Database, text: str) -> int:
+    """The id of the method of a name or number. Raises NotFoundError, ConfigError where several have the name."""
     known = db.methods()
     if text.isdigit() and int(text) in known:
         return int(text)
