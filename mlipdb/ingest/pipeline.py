@@ -2,31 +2,30 @@
 
 import gc
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from mlipdb import registry
 from mlipdb.database import Database
-from mlipdb.errors import IngestError, MlipdbError
-from mlipdb.ingest.duplicates import DuplicateFilter
-from mlipdb.ingest.files import InputFile, content_sha256, input_files
-from mlipdb.ingest.reader import Frame, Reader, Rejected
-from mlipdb.ingest.sources import FileReading, SourceBook, SourceFacts
-from mlipdb.ingest.stream import FileDigest
-from mlipdb.ingest.symmetry import SymmetryFinder, SymmetryTask
-from mlipdb.labels import Method, check_label
-from mlipdb.records import NewStructure, RejectedRecord
+from mlipdb.errors import IngestError
+from mlipdb.ingest.files import input_files
+from mlipdb.ingest.findings import refuse, store_findings
+from mlipdb.ingest.line import Line
+from mlipdb.ingest.reader import Reader
+from mlipdb.ingest.reading import Reading, Warn
+from mlipdb.ingest.report import IngestReport
+from mlipdb.ingest.sources import SourceBook, SourceFacts
+from mlipdb.ingest.symmetry import symmetry_tool
+from mlipdb.ingest.taking import Taker
+from mlipdb.ingest.work import Worker
+from mlipdb.labels import Method
 from mlipdb.store.lock import WriterLock
 
 GROUP = "mlipdb.readers"
-STEP = 1024  # records that are compared with the catalog, and searched for symmetry, together
-SHOWN = 1000  # rejected records that a report holds; the catalog has them all
-AHEAD = 1  # full batches that wait for their symmetry while the reader goes on
+LOOK_AHEAD = 4096  # frames that are checked and reported on before the first shard is sealed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,8 @@ class IngestSettings:
     """How to ingest. reader is a plug-in's name; name the source's, by default the reader's or the first file's.
 
     keys and units are passed to the reader. symprec is in Å, None for no symmetry search; workers are processes for
-    it (default: one per core, 0 for none). A batch of records becomes one shard.
+    parsing, hashing, compressing and that search (default: one per core, 0 for none). A batch of records becomes one
+    shard. strict reads and checks everything first and stores nothing where a check finds anything.
     """
 
     reader: str
@@ -45,34 +45,10 @@ class IngestSettings:
     symprec: float | None = 1e-2
     workers: int | None = None
     batch: int = 16384
+    strict: bool = False
     licence: str | None = None
     citation: str | None = None
     version: str | None = None
-
-
-@dataclass(kw_only=True)
-class IngestReport:
-    """What an ingest did. taken + duplicates + quarantined = records read; already_taken is a part of duplicates.
-
-    structures are those that the source now has in the catalog. rejected holds the first records of the quarantine.
-    """
-
-    source: str
-    taken: int = 0
-    duplicates: int = 0
-    quarantined: int = 0
-    already_taken: int = 0
-    structures: int = 0
-    state: str = "ingesting"
-    seconds: float = 0.0
-    sha256: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    rejected: list[RejectedRecord] = field(default_factory=list)
-
-    @property
-    def records(self) -> int:
-        """Records read."""
-        return self.taken + self.duplicates + self.quarantined
 
 
 def ingest(
@@ -81,11 +57,14 @@ def ingest(
     *,
     settings: IngestSettings,
     progress: Callable[[IngestReport], None] | None = None,
+    warn: Warn | None = None,
 ) -> IngestReport:
     """Take the records of files into the database; repeating it, after a crash or not, ends with the same rows.
 
-    Raises IngestError where a file cannot be read further (what came before it is in the database), LockedError while
-    another ingest runs, ConfigError where the source exists with other settings.
+    warn is told what the checks find odd in the first few thousand frames, before anything is stored; at the end the
+    findings of all frames are in the report, and in the catalog with the source. Raises IngestError where a file cannot
+    be read further (what came before it is in the database) or where settings.strict finds anything (nothing is),
+    LockedError while another ingest runs, ConfigError where the source exists with other settings.
     """
     reader: Reader = registry.load(GROUP, settings.reader)()
     files = input_files(paths, reader)
@@ -96,13 +75,22 @@ def ingest(
     with ExitStack() as stack:
         stack.enter_context(_patient_collector())
         stack.enter_context(WriterLock(db.path / "ingest.lock"))
-        finder = None
-        if settings.symprec is not None:
-            finder = stack.enter_context(SymmetryFinder(symprec=settings.symprec, workers=settings.workers))
-        run = _Run(db, book.open(), method_id=db.method_id(facts.method), finder=finder, batch=settings.batch)
-        run.report, run.progress = report, progress or _silent
+        line = stack.enter_context(Line(Worker(reader, settings.symprec), workers=settings.workers))
+        reading = Reading(line, reader, files, options=_options(settings, facts))
+        if settings.strict:
+            refuse(facts.name, reading.check())
+        taker = Taker(
+            db,
+            source_id=book.open(),
+            method_id=db.method_id(facts.method),
+            symmetry=None if settings.symprec is None else symmetry_tool(settings.symprec),
+            batch=settings.batch,
+            report=report,
+            progress=progress or _silent,
+        )
         try:
-            _read_files(run, book, reader, files, settings=settings)
+            _take_all(reading, taker, book, report, warn=warn or _silent)
+            store_findings(db, book.id, report.findings)
             report.state = "complete"
         finally:
             if report.state != "complete":
@@ -110,6 +98,22 @@ def ingest(
             report.structures = book.close(report.state)
             report.seconds = time.monotonic() - start
     return report
+
+
+def _take_all(reading: Reading, taker: Taker, book: SourceBook, report: IngestReport, *, warn: Warn) -> None:
+    """Take all files in; small ones share shards, so they count as read only when all records are stored."""
+    try:
+        reading.take(taker, report, warn=warn, ahead=min(LOOK_AHEAD, taker.batch // 2))
+    except (IngestError, KeyboardInterrupt) as error:
+        taker.flush()
+        book.finish(reading.whole_files(taker.files))
+        kept = f"taken {report.taken}, duplicates {report.duplicates}, quarantined {report.quarantined}"
+        what = str(error) if isinstance(error, IngestError) else "interrupted; repeat the command to go on"
+        raise IngestError(f"{what} [{kept}]") from error
+    taker.flush()
+    read = reading.whole_files(taker.files)
+    report.sha256 = {name: file.sha256 for name, file in read.items()}
+    report.notes += book.finish(read)
 
 
 @contextmanager
@@ -140,177 +144,15 @@ def _facts(reader: Reader, paths: Sequence[Path], settings: IngestSettings) -> S
     )
 
 
-def _silent(report: IngestReport) -> None:
-    """Report to nobody."""
+def _options(settings: IngestSettings, facts: SourceFacts) -> dict[str, Any]:
+    return {"keys": settings.keys, "units": settings.units, "source": facts.name}
 
 
-def _read_files(
-    run: "_Run", book: SourceBook, reader: Reader, files: Sequence[InputFile], *, settings: IngestSettings
-) -> None:
-    """Read all files; small ones share shards, so they count as read only when all records are stored."""
-    report = run.report
-    options = {"keys": settings.keys, "units": settings.units, "source": report.source}
-    read: dict[str, FileReading] = {}
-    try:
-        for file in files:
-            digest = FileDigest()
-            before, refused = report.records, report.quarantined
-            run.read(reader.frames(file.path, {**options, "digest": digest, "file": file.name}), file.name)
-            report.sha256[file.name] = content_sha256(file.path, digest)
-            read[file.name] = FileReading(
-                report.sha256[file.name], report.records - before, report.quarantined - refused
-            )
-    except IngestError as error:
-        run.flush()
-        book.finish(read)
-        kept = f"taken {report.taken}, duplicates {report.duplicates}, quarantined {report.quarantined}"
-        raise IngestError(f"{error} [{kept}]") from error
-    run.flush()
-    report.notes += book.finish(read)
-
-
-@dataclass
-class _Part:
-    """Some frames that will be taken, under their final ids, with the search for their symmetry under way."""
-
-    frames: list[tuple[str, Frame]]
-    task: SymmetryTask | None
-
-    def records(self) -> list[NewStructure]:
-        groups = self.task.result() if self.task else [None] * len(self.frames)
-        return [
-            NewStructure(
-                structure=frame.structure,
-                label=frame.label,
-                external_id=name,
-                material=frame.material,
-                space_group=group,
-            )
-            for (name, frame), group in zip(self.frames, groups, strict=True)
-        ]
-
-
-@dataclass
-class _Batch:
-    """What one append will write."""
-
-    parts: list[_Part] = field(default_factory=list)
-    rejected: list[RejectedRecord] = field(default_factory=list)
-    records: int = 0
-
-
-class _Run:
-    """The stages behind the reader. Memory holds at most two batches."""
-
-    report: IngestReport
-    progress: Callable[[IngestReport], None]
-
-    def __init__(
-        self, db: Database, source_id: int, *, method_id: int, finder: SymmetryFinder | None, batch: int
-    ) -> None:
-        self._db = db
-        self._source = source_id
-        self._method = method_id
-        self._finder = finder
-        self._size = batch
-        self._filter = DuplicateFilter(db, source_id=source_id, method_id=method_id)
-        self._batches: deque[_Batch] = deque([_Batch()])
-
-    def read(self, items: Iterator[Frame | Rejected], file: str) -> None:
-        """Take a file's records in; what was read before an error is kept for flush."""
-        frames: list[Frame] = []
-        try:
-            for item in items:
-                checked = item if isinstance(item, Rejected) else _checked(item)
-                if isinstance(checked, Rejected):
-                    self._reject(checked, file)
-                    continue
-                frames.append(checked)
-                if len(frames) >= min(STEP, self._size):
-                    full, frames = frames, []
-                    self._sort(full, file)
-        finally:
-            self._sort(frames, file)
-
-    def flush(self) -> None:
-        """Write everything that is still in memory."""
-        while self._batches:
-            self._write(self._batches.popleft())
-        self._batches.append(_Batch())
-
-    def _sort(self, frames: list[Frame], file: str) -> None:
-        """Take new frames into the batch, count the others."""
-        taken: list[tuple[str, Frame]] = []
-        for frame, decision in zip(frames, self._filter.decide(frames), strict=True):
-            if decision.external_id is not None:
-                taken.append((decision.external_id, frame))
-            elif decision.conflict is not None:
-                self._reject(Rejected(key=frame.external_id, location=frame.location, reason=decision.conflict), file)
-            else:
-                self.report.duplicates += 1
-                self.report.already_taken += decision.already
-        self.report.taken += len(taken)
-        batch = self._batches[-1]
-        if taken:
-            task = self._finder.submit([frame.structure for _, frame in taken]) if self._finder else None
-            batch.parts.append(_Part(taken, task))
-        batch.records += len(frames)
-        if batch.records >= self._size:
-            self._batches.append(_Batch())
-        if len(self._batches) > AHEAD + 1:
-            self._write(self._batches.popleft())
-        self.progress(self.report)
-
-    def _reject(self, item: Rejected, file: str) -> None:
-        record = RejectedRecord(key=item.key, location=f"{file}: {item.location}", reason=item.reason)
-        self._batches[-1].rejected.append(record)
-        self._batches[-1].records += 1
-        self.report.quarantined += 1
-        if len(self.report.rejected) < SHOWN:
-            self.report.rejected.append(record)
-
-    def _write(self, batch: _Batch) -> None:
-        records = list(chain.from_iterable(part.records() for part in batch.parts))
-        if not records and not batch.rejected:
-            return
-        self._db.append(
-            records,
-            source_id=self._source,
-            method_id=self._method,
-            symmetry=self._finder.tool if self._finder else None,
-            rejected=batch.rejected,
-        )
-        self._filter.stored(record.external_id for record in records)
-
-
-def _checked(frame: Frame) -> Frame | Rejected:
-    if frame.label is None:
-        return frame
-    try:
-        check_label(frame.label, natoms=len(frame.structure), pbc=frame.structure.pbc)
-    except MlipdbError as error:
-        return Rejected(key=frame.external_id, location=frame.location, reason=str(error))
-    return frame
+def _silent(_: object) -> None:
+    """Tell nobody."""
 
 
 def parse_method(text: str) -> Method:
     """``PBE/VASP`` as functional and code; a name without a slash is the functional."""
     functional, _, code = text.partition("/")
     return Method(kind="dft", name=text, functional=functional.strip() or None, code=code.strip() or None)
-
-
-def describe(report: IngestReport) -> dict[str, Any]:
-    """The report as plain JSON data."""
-    return {
-        "source": report.source,
-        "taken": report.taken,
-        "duplicates": report.duplicates,
-        "quarantined": report.quarantined,
-        "already_taken": report.already_taken,
-        "structures": report.structures,
-        "state": report.state,
-        "seconds": round(report.seconds, 3),
-        "sha256": report.sha256,
-        "notes": report.notes,
-        "rejected": [vars(record) for record in report.rejected],
-    }

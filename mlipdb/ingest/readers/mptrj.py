@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from mlipdb.errors import MlipdbError
-from mlipdb.ingest.json_records import JsonRecord, json_records
+from mlipdb.ingest.json_records import JsonRecord, RawRecord, parse_record, raw_records
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.stream import ByteStream
 from mlipdb.labels import Label, Method
@@ -63,16 +63,25 @@ class MptrjReader:
 
     def frames(self, path: Path, options: Mapping[str, Any]) -> Iterator[Frame | Rejected]:
         """Yield the records in file order; external_id is the frame id, material the mp_id."""
+        for record in self.raw_records(path, options):
+            yield self.parse(record, path)
+
+    def raw_records(self, path: Path, options: Mapping[str, Any]) -> Iterator[RawRecord]:
+        """The records in file order, unparsed."""
         with ByteStream(path, options.get("digest")) as stream:
-            for record in json_records(stream):
-                location = f"byte {record.offset}"
-                try:
-                    yield _frame(record, location)
-                except MlipdbError as error:
-                    yield Rejected(key=record.key or record.group, location=location, reason=str(error))
-                except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-                    reason = f"the record does not have MPtrj's layout ({type(error).__name__}: {error})"
-                    yield Rejected(key=record.key or record.group, location=location, reason=reason)
+            yield from raw_records(stream)
+
+    def parse(self, raw: RawRecord, path: Path) -> Frame | Rejected:
+        """What a record says; raises IngestError where it is no JSON, because the file is damaged."""
+        record = parse_record(raw, path)
+        location = f"byte {record.offset}"
+        try:
+            return _frame(record, location)
+        except MlipdbError as error:
+            reason = str(error)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            reason = f"the record does not have MPtrj's layout ({type(error).__name__}: {error})"
+        return Rejected(key=record.key or record.group, location=location, reason=reason)
 
 
 def _frame(record: JsonRecord, location: str) -> Frame:

@@ -1,0 +1,50 @@
+"""The program of a worker process: tasks come in and answers go out on threads of their own, so that work goes on."""
+
+import gc
+import os
+import queue
+import sys
+import threading
+import traceback
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+from mlipdb.ingest.process import Failure
+
+END = 0
+
+
+def main() -> None:
+    """Serve the parent at the other end of the connection whose number is the first argument."""
+    connection = Connection(int(sys.argv[1]))
+    gc.set_threshold(50_000, 20, 100)
+    service = connection.recv()
+    tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()  # bounded by what the parent hands out
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(connection, tasks), daemon=True).start()
+    threading.Thread(target=_send, args=(connection, answers), daemon=True).start()
+    answers.put(ForkingPickler.dumps(None))
+    while True:
+        task = tasks.get()
+        try:
+            answer = service(task)
+        except Exception:  # noqa: BLE001 - the parent raises it again
+            answer = Failure(traceback.format_exc())
+        answers.put(ForkingPickler.dumps(answer))
+
+
+def _receive(connection: Connection, tasks: "queue.SimpleQueue[Any]") -> None:
+    while True:
+        try:
+            tasks.put(connection.recv())
+        except (EOFError, OSError):
+            os._exit(END)  # the parent has gone: whatever is under way is of no use to anybody
+
+
+def _send(connection: Connection, answers: "queue.SimpleQueue[Any]") -> None:
+    while True:
+        try:
+            connection.send_bytes(answers.get())
+        except OSError:
+            os._exit(END)
