@@ -261,9 +261,10 @@ class _Taking:
             raise CorruptError(
                 f"{self._bundle.path}: what was stored is not what the bundle holds; run `mlipdb verify`"
             )
-        with self._db.write() as session:
+        with self._db.session() as session:
             if session.scalar(select(Subset.id).where(Subset.name == self._subset["name"])) is not None:
                 return
+        with self._db.write() as session:
             columns = ("name", "filter", "hash", "size", "split_by", "fractions", "seed")
             row = Subset(**{name: self._subset[name] for name in columns})
             row.created_at = datetime.fromisoformat(self._subset["created_at"])
