@@ -10,7 +10,7 @@ import typer
 from mlipdb.cli.context import JsonOption, create_database, show_json, talk
 
 if TYPE_CHECKING:
-    from mlipdb.ingest.pipeline import IngestReport, IngestSettings
+    from mlipdb.ingest import IngestReport, IngestSettings
 
 SHOWN = 5  # quarantined records in the summary
 
