@@ -11,6 +11,7 @@ from mlipdb.cli.evaluate import evaluate
 from mlipdb.cli.export import export
 from mlipdb.cli.ingest import ingest
 from mlipdb.cli.label import label
+from mlipdb.cli.leakage import fingerprint, leakage
 from mlipdb.cli.query import query
 from mlipdb.cli.quickstart import quickstart
 from mlipdb.cli.show import show
@@ -50,6 +51,8 @@ app.command()(gc)
 app.add_typer(db_app, name="db")
 app.command()(query)
 app.add_typer(subset_app, name="subset")
+app.command()(leakage)
+app.command()(fingerprint)
 app.add_typer(bundle_app, name="bundle")
 
 
