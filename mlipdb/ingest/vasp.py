@@ -215,6 +215,13 @@ def material_rule(keys: Mapping[str, str]) -> str:
     return keys.get("material", "both")
 
 
+def refuse_keys(keys: Mapping[str, str], format_name: str) -> None:
+    """ConfigError for keys that are declared for a format that fixes them."""
+    if keys:
+        name, key = next(iter(keys.items()))
+        raise ConfigError(f"--key {name}={key}: the keys of {format_name} are fixed; leave the option out")
+
+
 def refuse_units(units: Mapping[str, str], format_name: str) -> None:
     """ConfigError for units that are declared for a format that fixes them."""
     if units:
