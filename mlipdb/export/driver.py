@@ -120,7 +120,7 @@ def _write(
         raise ConfigError(f"nothing to write to {file.name}: {reasons}")
     if not exporter.in_file:
         about = {**about, "written": report.written, "lost": report.lost, "skipped": report.skipped}
-        side = path.with_name(f"{path.name}.about.json")
+        side = path / "about.json" if path.is_dir() else path.with_name(f"{path.name}.about.json")
         side.write_bytes(orjson.dumps(about, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
     beside = sorted(item.name for item in scratch.iterdir() if item.name.startswith(f"{file.name}."))
     return replace(
