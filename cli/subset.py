@@ -1,6 +1,7 @@
 """The commands `subset freeze`, `list`, `show` and `diff`."""
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,8 +22,11 @@ def freeze(
     name: Annotated[str, typer.Argument(help="A letter, then letters, digits, _ . + and -.")],
     filter: Annotated[str, typer.Argument(help="Such as: Y AND gap>=5. See docs/queries.md.")],
     split_by: Annotated[
-        str, typer.Option(help="material keeps frames of one material together; or frame.")
+        str, typer.Option(help="material, system, element:Y, fold:1/5, tag:split or frame. See docs/splits.md.")
     ] = "material",
+    split_file: Annotated[
+        Path | None, typer.Option(help="Official split: JSON lists of rows or ids by part.", exists=True)
+    ] = None,
     fractions: Annotated[str, typer.Option(help="Percent for train/validation/test.")] = "90/5/5",
     seed: Annotated[int, typer.Option(help="Another seed is another split.")] = 0,
     json: JsonOption = False,
@@ -31,6 +35,7 @@ def freeze(
     from mlipdb.subsets import SplitLeakWarning, freeze, parse_fractions
 
     settings: dict[str, Any] = {"split_by": split_by, "fractions": parse_fractions(fractions), "seed": seed}
+    settings["split_file"] = split_file
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", SplitLeakWarning)

@@ -6,8 +6,9 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
@@ -18,12 +19,18 @@ from mlipdb.catalog import Material, Source, StructureRow, Subset, SubsetMember
 from mlipdb.database import Database
 from mlipdb.errors import ConfigError, NotFoundError, QueryError, did_you_mean
 from mlipdb.query import check_subset_name, fields, frozen_subsets, select_structure_ids
+from mlipdb.subsets.assign import Assigned, Members, actual_fractions, assign
+from mlipdb.subsets.split_files import read_split_file
 from mlipdb.subsets.splits import PARTS, Fractions, Split, format_fractions, make_split, parse_fractions
 
 CHUNK = 10_000
 LEAK = (
     "split by frame: frames of one relaxation are nearly the same and land on both sides, so the error on the test "
     "part is too small; split by material unless that is what you want"
+)
+SHARED = (
+    "{} materials have frames in more than one part of this split, so the error on the test part is too small; "
+    "`mlipdb leakage` says more"
 )
 
 Ids = Int64[np.ndarray, " _"]
@@ -91,11 +98,12 @@ class SubsetDiff:
 
 @dataclass(frozen=True)
 class _Members:
-    """What a filter matches now: ids ascending, the part of each, the hash of all."""
+    """What a filter matches now: ids ascending, the part of each, the hash of all, materials in several parts."""
 
     ids: list[int]
     parts: list[str]
     hash: str
+    shared_materials: int = 0
 
 
 def freeze(
@@ -106,13 +114,18 @@ def freeze(
     split_by: str = "material",
     fractions: Fractions = (90, 5, 5),
     seed: int = 0,
+    split_file: Path | None = None,
 ) -> FrozenSubset:
     """Store what a filter matches now under a name; the same content under that name again is returned as it is.
+
+    split_by is ``material``, ``frame``, ``system``, ``element:Y``, ``fold:1/5`` or ``tag:split`` (see Split), a
+    split_file the official split of a source; then the fractions stored are those that come out.
 
     Raises QueryError for a filter or name that cannot be used, ConfigError for a split that cannot be or when the name
     holds something else. Warns when frames of one material may land in two parts.
     """
-    split = make_split(by=split_by, fractions=fractions, seed=seed)
+    split_by, named = (split_by, None) if split_file is None else read_split_file(split_file)
+    split = make_split(by=split_by, fractions=fractions, seed=seed, named=named)
     check_subset_name(name, fields=fields({}))
     if split.by == "frame":
         warnings.warn(LEAK, SplitLeakWarning, stacklevel=2)
@@ -120,6 +133,10 @@ def freeze(
         members = _find_members(session, filter, split=split)
     if not members.ids:
         raise QueryError(f"filter {filter!r} matches no structure; nothing to freeze. Try `mlipdb query` on its parts")
+    if members.shared_materials:
+        warnings.warn(SHARED.format(members.shared_materials), SplitLeakWarning, stacklevel=2)
+    if split.given:
+        split = replace(split, fractions=actual_fractions(members.parts))
     return _store(db, name, filter=filter, split=split, members=members)
 
 
@@ -184,13 +201,20 @@ def _find_members(session: Session, filter: str, *, split: Split) -> _Members:
     query = query.join(chosen, chosen.c.id == row.id).order_by(row.id)
     ids: list[int] = []
     parts: list[str] = []
+    others: list[tuple[str, str]] = []
     lines: list[bytes] = []
     for identity, source, external, content, material in session.execute(query.execution_options(yield_per=CHUNK)):
         ids.append(identity)
-        parts.append(split.part(material if split.by == "material" else f"{source}/{external}"))
+        if split.by in ("material", "frame"):
+            parts.append(split.part(material if split.by == "material" else f"{source}/{external}"))
+        else:
+            others.append((material, external))
         # not orjson, whose small results keep 4 kB each
         lines.append(json.dumps([source, external, content.hex()]).encode())
-    return _Members(ids, parts, _hash(lines))
+    found = Assigned(parts, 0)
+    if others:
+        found = assign(session, split, Members(ids, *zip(*others, strict=True)))
+    return _Members(ids, found.parts, _hash(lines), found.shared_materials)
 
 
 def _hash(lines: list[bytes]) -> str:

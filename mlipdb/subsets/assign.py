@@ -1,0 +1,120 @@
+"""The part of each member of a subset, for splits that ask more than the name of its material or frame."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from mlipdb.catalog import StructureElement, StructureRow, StructureTag, Tag
+from mlipdb.errors import ConfigError
+from mlipdb.structures import SYMBOLS
+from mlipdb.subsets.splits import PART_NAMES, PARTS, Split
+
+CHUNK = 500  # below every database's limit of bound parameters
+
+
+@dataclass(frozen=True)
+class Members:
+    """Ids of structures with the names of their materials and the ids that their sources give them, in one order."""
+
+    ids: Sequence[int]
+    materials: Sequence[str]
+    external_ids: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """The part of each member, and how many materials have frames in more than one part."""
+
+    parts: list[str]
+    shared_materials: int
+
+
+def assign(session: Session, split: Split, members: Members) -> Assigned:
+    """The part of each member. Raises ConfigError where the source or the file names none for some of them."""
+    parts = _parts(session, split, members)
+    return Assigned(parts, _shared_materials(members, parts))
+
+
+def _parts(session: Session, split: Split, members: Members) -> list[str]:
+    if split.kind == "system":
+        systems = dict(_columns(session, members.ids, StructureRow.chemical_system))
+        return [split.part(systems[number]) for number in members.ids]
+    if split.kind == "element":
+        return _by_element(session, split, members)
+    if split.kind == "fold":
+        return [split.part(material) for material in members.materials]
+    found = _by_tag(session, split, members) if split.kind == "tag" else _by_file(session, split, members)
+    _check_named(found, split, members)
+    return [part or "" for part in found]
+
+
+def actual_fractions(parts: Sequence[str]) -> tuple[float, float, float]:
+    """Percent of train, validation and test, to two places."""
+    train, validation, test = (round(100 * parts.count(part) / len(parts), 2) for part in PARTS)
+    return train, validation, test
+
+
+def _shared_materials(members: Members, parts: Sequence[str]) -> int:
+    first: dict[str, str] = {}
+    pairs = zip(members.materials, parts, strict=True)
+    return len({material for material, part in pairs if first.setdefault(material, part) != part})
+
+
+def _by_element(session: Session, split: Split, members: Members) -> list[str]:
+    holding = select(StructureElement.structure_id).where(StructureElement.atomic_number.in_(split.elements))
+    held = set(session.scalars(holding))
+    if held.isdisjoint(members.ids):
+        names = ", ".join(SYMBOLS[number] for number in split.elements)
+        raise ConfigError(f"split by {split.by!r}: no member holds {names}; the test part would be empty")
+    pairs = zip(members.ids, members.materials, strict=True)
+    return ["test" if number in held else split.rest(material) for number, material in pairs]
+
+
+def _by_tag(session: Session, split: Split, members: Members) -> list[str | None]:
+    query = select(StructureTag.structure_id, Tag.value).join(Tag, Tag.id == StructureTag.tag_id)
+    found = dict(session.execute(query.where(Tag.name == split.argument)).tuples().all())
+    unknown = sorted(
+        {value for number in members.ids if (value := found.get(number)) and value.lower() not in PART_NAMES}
+    )
+    if unknown:
+        raise ConfigError(
+            f"split by {split.by!r}: {unknown[0]!r} is not a part of a split (train, val or test); choose another "
+            "tag, or narrow the filter"
+        )
+    return [PART_NAMES.get(found.get(number, "").lower()) for number in members.ids]
+
+
+def _by_file(session: Session, split: Split, members: Members) -> list[str | None]:
+    named: Mapping[str | int, str] = split.named
+    rows: dict[int, int | None] = {}
+    if any(isinstance(key, int) for key in named):
+        rows = dict(_columns(session, members.ids, StructureRow.source_row))
+    found: list[str | None] = []
+    for number, material, external in zip(members.ids, members.materials, members.external_ids, strict=True):
+        row = rows.get(number)
+        by_row = None if row is None else named.get(row)
+        found.append(by_row or named.get(external) or named.get(material))
+    return found
+
+
+def _check_named(found: Sequence[str | None], split: Split, members: Members) -> None:
+    missing = [place for place, part in enumerate(found) if part is None]
+    if not missing:
+        return
+    example = members.external_ids[missing[0]]
+    raise ConfigError(
+        f"split by {split.by!r} says nothing of {len(missing)} of {len(found)} structures (first {example!r}); narrow "
+        "the "
+        f'filter to those that it names, such as source="…"'
+        + (f' AND tags HAS "{split.argument}=train"' * (split.kind == "tag"))
+    )
+
+
+def _columns(session: Session, ids: Sequence[int], column: object) -> list[tuple[int, object]]:
+    found: list[tuple[int, object]] = []
+    for start in range(0, len(ids), CHUNK):
+        query = select(StructureRow.id, column).where(StructureRow.id.in_(ids[start : start + CHUNK]))  # type: ignore[call-overload]
+        found += [(number, value) for number, value in session.execute(query)]
+    return found
