@@ -107,16 +107,18 @@ def multiply(db, wanted):
             session.scalar(select(func.max(Material.id))),
         )
     with db.engine.begin() as connection:
-        connection.execute(text("PRAGMA defer_foreign_keys=ON" if sqlite else "SET session_replication_role = replica"))
+        connection.execute(text("PRAGMA cache_size=-400000" if sqlite else "SET session_replication_role = replica"))
+        make_shards(connection, wanted)
         for table, name, *_ in INDEXES:
             connection.execute(text(f"DROP INDEX ix_{table}_{name}"))
+        for table in ("material", "structure", "structure_element", "label"):
+            connection.execute(text(f"CREATE TEMPORARY TABLE sample_{table} AS SELECT * FROM {table}"))
         for copy in range(1, -(-wanted // size)):
-            values = {"copy": copy, "step": copy * size, "materials": materials, "size": size, "last": wanted}
+            values = {"copy": copy, "step": copy * size, "materials": materials, "last": wanted}
             for statement in copies(sqlite):
                 connection.execute(text(statement), values)
         for table, name, *columns in INDEXES:
             connection.execute(text(f"CREATE INDEX ix_{table}_{name} ON {table} ({columns[0] if columns else name})"))
-        make_shards(connection, wanted)
         connection.execute(text("ANALYZE"))
 
 
@@ -136,17 +138,17 @@ def copies(sqlite):
         "arrays, hessian_rows, content_hash"
     )
     return (
-        f"INSERT INTO material (id, key) SELECT id + :copy * :materials, key || '-' || {name} FROM material "
-        "WHERE id <= :materials",
+        f"INSERT INTO material (id, key) SELECT id + :copy * :materials, key || '-' || {name} FROM sample_material",
         f"INSERT INTO structure (id, shard_id, source_id, material_id, external_id, content_hash, {same}) "
         f"SELECT id + :step, {shard}, source_id, material_id + :copy * :materials, external_id || '-' || {name}, "
         f"{digest}, {same} "
-        "FROM structure AS s WHERE id <= :size AND id + :step <= :last",
+        "FROM sample_structure AS s WHERE id + :step <= :last",
         "INSERT INTO structure_element (atomic_number, structure_id, count) "
-        "SELECT atomic_number, structure_id + :step, count FROM structure_element WHERE structure_id <= :size AND structure_id + :step <= :last",
+        "SELECT atomic_number, structure_id + :step, count FROM sample_structure_element "
+        "WHERE structure_id + :step <= :last ORDER BY atomic_number, structure_id",
         f"INSERT INTO label (structure_id, shard_id, band_gap, {of_label}) SELECT s.id + :step, {shard}, {gap}, "
-        f"{', '.join('l.' + column for column in of_label.split(', '))} FROM label AS l "
-        "JOIN structure AS s ON s.id = l.structure_id WHERE s.id <= :size AND s.id + :step <= :last",
+        f"{', '.join('l.' + column for column in of_label.split(', '))} FROM sample_label AS l "
+        "JOIN sample_structure AS s ON s.id = l.structure_id WHERE s.id + :step <= :last ORDER BY s.id",
     )
 
 

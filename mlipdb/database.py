@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from mlipdb.arrays import StoredArrays
 from mlipdb.catalog import CatalogInfo, LabelRow, MethodRow, Source, StructureRow
 from mlipdb.catalog.engine import SQLITE_NAME, make_engine
+from mlipdb.catalog.facets import add_label_facets
 from mlipdb.catalog.lookup import expected_shards, find_entry, find_external, methods_of
 from mlipdb.catalog.rows import (
     add_shard,
@@ -31,7 +32,7 @@ from mlipdb.catalog.schema import check_revision, upgrade
 from mlipdb.errors import CatalogError, LockedError, NotFoundError, did_you_mean
 from mlipdb.labels import Label, Method
 from mlipdb.manifest import Manifest, read_manifest, write_manifest
-from mlipdb.query import frozen_subsets, select_structure_ids
+from mlipdb.query import structure_ids
 from mlipdb.records import Entry, NewLabel, NewStructure, RejectedRecord, Report, SymmetryTool
 from mlipdb.selection import Selection
 from mlipdb.store.codec import Encoded, Encoder, seal
@@ -234,6 +235,10 @@ class Database:
                     ).delete()
                 if values:
                     session.execute(insert(LabelRow.__table__), values)  # type: ignore[arg-type]  # declared wider
+                if shard is not None:
+                    add_label_facets(
+                        session, [(r.structure_id, r.label) for r in ordered], shard=shard, method=method_id
+                    )
 
     def _next_structure_id(self) -> int:
         with self.session() as session:
@@ -303,9 +308,7 @@ class Database:
     def query(self, filter: str) -> Selection:
         """The structures that a filter selects, by ascending id; see docs/queries.md for the language."""
         with self.session() as session:
-            statement = select_structure_ids(filter, subsets=frozen_subsets(session))
-            ids = np.fromiter(session.scalars(statement), dtype=np.int64)
-        return Selection(self, filter, ids)
+            return Selection(self, filter, structure_ids(session, filter))
 
     # Care
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 import mlipdb
+from mlipdb.catalog.facets import shards_without_facets, wrong_facets
 from mlipdb.catalog.schema import upgrade_directory
+from mlipdb.query import count_structures
 from mlipdb.subsets.subset import load
 from mlipdb.testing.samples import harmonic_label, sample_records
 
@@ -40,6 +42,13 @@ def test_structures_and_both_labels_are_what_was_stored(kept):
         assert source.energy_uncorrected == record.label.energy_uncorrected
         assert teacher.stress.tobytes() == harmonic_label(record.structure, seed=100 + identity).stress.tobytes()
         assert (source.method.kind, teacher.method.name) == ("dft", "kept-teacher")
+
+
+def test_an_upgrade_makes_the_facets_that_an_append_would_have_written(kept):
+    with kept.session() as session:
+        assert count_structures(session, "Li AND Fm-3m") == 3
+        assert session.scalars(shards_without_facets()).all() == []
+        assert wrong_facets(session) == []
 
 
 def test_the_same_query_has_the_same_answer(kept):

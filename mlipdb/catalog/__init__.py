@@ -1,6 +1,7 @@
 """Every table of the catalog; one family a file."""
 
 from mlipdb.catalog.base import Base as Base
+from mlipdb.catalog.facet import Facet as Facet
 from mlipdb.catalog.finding import FindingRow as FindingRow
 from mlipdb.catalog.fingerprint import FingerprintTool as FingerprintTool
 from mlipdb.catalog.fingerprint import StructureFingerprint as StructureFingerprint

@@ -10,6 +10,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from mlipdb.catalog.base import Base
+from mlipdb.catalog.facets import add_structure_facets
 from mlipdb.catalog.label import LabelRow
 from mlipdb.catalog.method import MethodRow
 from mlipdb.catalog.shard import ShardRow
@@ -167,6 +168,7 @@ def add_structures(
     _insert_many(session, StructureElement, ("atomic_number", "structure_id", "count"), elements)
     _insert_many(session, LabelRow, _LABEL, labels)
     _add_tags(session, records, first_id=first_id)
+    add_structure_facets(session, records, first_id=first_id, shard=shard, source=source, method=method)
 
 
 _STRUCTURE = (

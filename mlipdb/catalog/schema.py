@@ -7,9 +7,11 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 import mlipdb.migrations
 from mlipdb.catalog.engine import make_engine
+from mlipdb.catalog.facets import fill_facets
 from mlipdb.errors import CatalogError
 from mlipdb.manifest import read_manifest
 from mlipdb.store.lock import WriterLock
@@ -74,8 +76,15 @@ def catalog_engine(directory: Path) -> Engine:
 
 
 def upgrade_directory(directory: Path) -> Engine:
-    """Bring the catalog of a database directory to the newest schema, with the writer's lock held."""
+    """Bring the catalog of a database directory to the newest schema, with the writer's lock held.
+
+    Facets are made shard by shard, each in a transaction of its own; queries do without those that are missing.
+    """
     engine = catalog_engine(directory)
     with WriterLock(directory / "lock"):
         upgrade(engine)
+        more = True
+        while more:
+            with Session(engine) as session, session.begin():
+                more = bool(fill_facets(session, at_most=1))
     return engine

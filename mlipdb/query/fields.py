@@ -4,6 +4,16 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from mlipdb.catalog import LabelRow, Material, Source, StructureRow
+from mlipdb.query.facets import (
+    ArrayFacet,
+    CodedFacet,
+    ColumnFacet,
+    ElementsFacet,
+    FacetRelation,
+    IdFacet,
+    SourceFacet,
+    SystemFacet,
+)
 from mlipdb.query.formulas import stored_formula, stored_system
 from mlipdb.query.lists import Elements, ListRelation, Methods, Subsets
 from mlipdb.query.relations import Coded, HasArray, HessianRows, Named, OfLabel, Relation, Scalar
@@ -30,7 +40,10 @@ class Spelling:
 
 @dataclass(frozen=True)
 class Field:
-    """One field. type is integer, float, string, boolean or list; a list has items, every other type a relation."""
+    """One field. type is integer, float, string, boolean or list; a list has items, every other type a relation.
+
+    facet is the faster way to the same answer, for the fields that have one.
+    """
 
     name: str
     type: str
@@ -39,6 +52,7 @@ class Field:
     relation: Relation | None = None
     items: ListRelation | None = None
     spelling: Spelling | None = None
+    facet: FacetRelation | None = None
 
 
 def fields(subsets: Mapping[str, int]) -> dict[str, Field]:
@@ -51,16 +65,25 @@ def _optimade() -> list[Field]:
     structure, group = StructureRow, StructureRow.space_group_it_number
     directions = {mask: mask.bit_count() for mask in range(8)}
     return [
-        Field("id", "integer", "the structure's number in this database", relation=Scalar(structure.id)),
+        Field(
+            "id", "integer", "the structure's number in this database", relation=Scalar(structure.id), facet=IdFacet()
+        ),
         Field(
             "elements",
             "list",
             "chemical elements of the structure",
             items=Elements(),
             spelling=Spelling("element", _known_element, choices=ATOMIC_NUMBERS),
+            facet=ElementsFacet(),
         ),
-        Field("nelements", "integer", "number of different elements", relation=Scalar(structure.nelements)),
-        Field("nsites", "integer", "number of atoms", relation=Scalar(structure.nsites)),
+        Field(
+            "nelements",
+            "integer",
+            "number of different elements",
+            relation=Scalar(structure.nelements),
+            facet=ColumnFacet("nelements"),
+        ),
+        Field("nsites", "integer", "number of atoms", relation=Scalar(structure.nsites), facet=ColumnFacet("nsites")),
         Field(
             "chemical_formula_reduced",
             "string",
@@ -73,12 +96,14 @@ def _optimade() -> list[Field]:
             "integer",
             "number of periodic directions",
             relation=Coded(structure.pbc, directions),
+            facet=CodedFacet("pbc", directions),
         ),
         Field(
             "space_group_it_number",
             "integer",
             "space group, 1 to 230; unknown where none was found",
             relation=Scalar(group, nullable=True),
+            facet=ColumnFacet("space_group"),
         ),
         Field(
             "space_group_symbol_hermann_mauguin",
@@ -86,6 +111,7 @@ def _optimade() -> list[Field]:
             "short symbol of that space group, as P6_3/mmc; = takes it with spaces or without underscores, too",
             relation=Coded(group, short_symbols()),
             spelling=Spelling("space-group symbol", _stored_symbol, choices=short_symbols().values()),
+            facet=CodedFacet("space_group", short_symbols()),
         ),
     ]
 
@@ -99,7 +125,7 @@ def _of_structure() -> list[Field]:
     per_atom = Scalar(structure.volume / structure.nsites, nullable=True)
     spin = Scalar(structure.spin_multiplicity, nullable=True)
     return [
-        Field("_mlipdb_source", "string", "name of the source it came from", relation=source),
+        Field("_mlipdb_source", "string", "name of the source it came from", relation=source, facet=SourceFacet()),
         Field("_mlipdb_material", "string", "what its frames belong to, as mp-1234", relation=material),
         Field("_mlipdb_external_id", "string", "its id in the source", relation=Scalar(structure.external_id)),
         Field(
@@ -108,6 +134,7 @@ def _of_structure() -> list[Field]:
             "its elements joined by dashes, as Fe-Li-O; = takes any order",
             relation=Scalar(structure.chemical_system),
             spelling=system,
+            facet=SystemFacet(),
         ),
         Field("_mlipdb_volume", "float", "volume of the cell", unit="Å³", relation=volume),
         Field("_mlipdb_volume_per_atom", "float", "that volume over nsites", unit="Å³", relation=per_atom),
@@ -123,7 +150,14 @@ def _of_labels() -> list[Field]:
     rows = "most Hessian rows that one method gave, DFT or teacher; 0 where none"
     atomic = HasArray("atomic_energies", dft_only=False)
     return [
-        Field("_mlipdb_band_gap", "float", "band gap (DFT); `gap` for short", unit="eV", relation=gap),
+        Field(
+            "_mlipdb_band_gap",
+            "float",
+            "band gap (DFT); `gap` for short",
+            unit="eV",
+            relation=gap,
+            facet=ColumnFacet("band_gap"),
+        ),
         Field("_mlipdb_energy", "float", "total energy, uncorrected (DFT)", unit="eV", relation=energy),
         Field("_mlipdb_energy_per_atom", "float", "that energy over nsites", unit="eV", relation=per_atom),
         Field(
@@ -134,12 +168,17 @@ def _of_labels() -> list[Field]:
             relation=corrected,
         ),
         Field("_mlipdb_max_force", "float", "length of the largest force (DFT)", unit="eV/Å", relation=force),
-        Field("_mlipdb_has_forces", "boolean", "a DFT label has forces", relation=HasArray("forces")),
-        Field("_mlipdb_has_stress", "boolean", "a DFT label has a stress", relation=HasArray("stress")),
-        Field("_mlipdb_has_magmoms", "boolean", "a DFT label has magnetic moments", relation=HasArray("magmoms")),
+        _has("forces", "a DFT label has forces"),
+        _has("stress", "a DFT label has a stress"),
+        _has("magmoms", "a DFT label has magnetic moments"),
         Field("_mlipdb_has_atomic_energies", "boolean", "a label, DFT or teacher, has them", relation=atomic),
         Field("_mlipdb_n_hessian_rows", "integer", rows, relation=HessianRows()),
     ]
+
+
+def _has(array: str, description: str) -> Field:
+    relation, facet = HasArray(array), ArrayFacet(array)
+    return Field(f"_mlipdb_has_{array}", "boolean", description, relation=relation, facet=facet)
 
 
 def _lists(subsets: Mapping[str, int]) -> list[Field]:
