@@ -74,7 +74,7 @@ def _by_element(session: Session, split: Split, members: Members) -> list[str]:
 
 def _by_tag(session: Session, split: Split, members: Members) -> list[str | None]:
     query = select(StructureTag.structure_id, Tag.value).join(Tag, Tag.id == StructureTag.tag_id)
-    found = dict(session.execute(query.where(Tag.name == split.argument)).tuples().all())
+    found = {row[0]: row[1] for row in session.execute(query.where(Tag.name == split.argument))}
     unknown = sorted(
         {value for number in members.ids if (value := found.get(number)) and value.lower() not in PART_NAMES}
     )

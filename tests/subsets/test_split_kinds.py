@@ -50,7 +50,7 @@ def tagged(tmp_path):
 def facts(db, column):
     with db.session() as session:
         query = select(StructureRow.id, column).join(Material, Material.id == StructureRow.material_id)
-        return dict(session.execute(query).tuples().all())
+        return {row[0]: row[1] for row in session.execute(query)}
 
 
 def part_of(subset):
