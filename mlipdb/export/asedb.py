@@ -28,11 +28,12 @@ class AsedbExporter:
         from ase.db.row import AtomsRow
 
         tally = Tally()
-        with ase.db.connect(path, use_lock_file=False) as database:
+        with ase.db.connect(path, use_lock_file=False) as database:  # type: ignore[no-untyped-call]  # ASE has no types
             for item in items:
                 row = ase_fields(item, options, tally)
                 pairs = {name: row.data[name] for name in PAIRS if _searchable(row.data.get(name))}
-                database.write(AtomsRow(row.fields), key_value_pairs=pairs, data=row.data)
+                fields = AtomsRow(row.fields)  # type: ignore[no-untyped-call]  # as above
+                database.write(fields, key_value_pairs=pairs, data=row.data)
                 tally.written += 1
             database.metadata = options.about
         _set_times(path)

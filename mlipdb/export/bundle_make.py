@@ -210,7 +210,8 @@ def _structure_rows(session: Session, ids: Sequence[int]) -> dict[int, _Found]:
     query = select(row, Source.name, Material.key, SymmetrySetting)
     query = query.join(Source, Source.id == row.source_id).join(Material, Material.id == row.material_id)
     query = query.outerjoin(SymmetrySetting, SymmetrySetting.id == row.symmetry_setting_id)
-    return {found[0].id: tuple(found) for found in session.execute(query.where(row.id.in_(ids)))}
+    rows = session.execute(query.where(row.id.in_(ids)))
+    return {found.id: (found, source, material, tool) for found, source, material, tool in rows}
 
 
 def _labels(session: Session, ids: Sequence[int], methods: Sequence[int]) -> list[LabelRow]:

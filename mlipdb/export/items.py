@@ -47,7 +47,12 @@ def _facts(db: Database, ids: Sequence[int]) -> dict[int, _Facts]:
     query = select(row.id, *columns, row.space_group_symbol)
     query = query.join(Source, Source.id == row.source_id).join(Material, Material.id == row.material_id)
     with db.session() as session:
-        return {found[0]: tuple(found[1:]) for found in session.execute(query.where(row.id.in_(ids)))}
+        return {
+            identity: (external, source, material, place, number, symbol)
+            for identity, external, source, material, place, number, symbol in session.execute(
+                query.where(row.id.in_(ids))
+            )
+        }
 
 
 def tags_of(db: Database, ids: Sequence[int]) -> dict[int, dict[str, str]]:
