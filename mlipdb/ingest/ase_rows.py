@@ -157,8 +157,7 @@ class RowMeaning:
             stress=self._array("stress", row) if structure.volume is not None else None,
             magmoms=self._array("magmoms", row),
             atomic_energies=atomic,
-            # Energies of atoms that add up to the total hold the atoms' own energies; else the file does not say.
-            atomic_energies_include_e0=True if atomic is not None and _adds_up(atomic, energy) else None,
+            atomic_energies_include_e0=None if atomic is None else _include_e0(row, atomic, energy),
             properties=self._properties(row),
         )
         return label if has_content(label) else None
@@ -333,6 +332,20 @@ def _full(quantity: str, array: Float64[np.ndarray, "..."]) -> Float64[np.ndarra
     if array.size not in (6, 9):
         raise RowError(f"stress has {array.size} numbers; expected 6 (xx yy zz yz xz xy) or 9")
     return array.reshape(-1)[_VOIGT] if array.size == 6 else array.reshape(3, 3)
+
+
+def _own(row: AseRow) -> Mapping[str, Any]:
+    """What an export of ours keeps beside the names of others."""
+    own = row.info.get("mlipdb")
+    return own if isinstance(own, Mapping) else {}
+
+
+def _include_e0(row: AseRow, atomic: Float64[np.ndarray, "..."], energy: float | None) -> bool | None:
+    """Energies of atoms that add up to the total hold the atoms' own energies; else the row may say it, or nobody."""
+    said = _own(row).get("atomic_energies_include_e0")
+    if isinstance(said, bool):
+        return said
+    return True if _adds_up(atomic, energy) else None
 
 
 def _adds_up(atomic: Float64[np.ndarray, "..."], energy: float | None) -> bool:

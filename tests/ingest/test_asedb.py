@@ -126,6 +126,15 @@ def test_tags_can_be_chosen(tmp_path):
     assert read(path, keys={"tags": "family,phase"})[0].tags == {"family": "oxide"}
 
 
+def test_what_an_export_of_ours_keeps_beside_ases_names_comes_back(tmp_path):
+    data = {"mlipdb": {"tags": {"family": "oxide"}, "row": 7, "atomic_energies_include_e0": False}}
+    data["atomic_energies"] = np.array([1.0, 2.0])
+    path = write(tmp_path / "own.db", (crystal(energy=-1.0), data, {}))
+    (frame,) = read(path)
+    assert (frame.tags, frame.row) == ({"family": "oxide"}, 7)
+    assert frame.label.atomic_energies_include_e0 is False
+
+
 def test_a_row_whose_blobs_do_not_fit_is_rejected_and_the_next_is_read(tmp_path):
     path = write(tmp_path / "b.db", *[(crystal(n, energy=-1.0), None, {}) for n in range(3)])
     connection = sqlite3.connect(path)

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,9 +48,10 @@ def row(number=0, **changes):
     return {name: value for name, value in {**values, **changes}.items() if value is not ...}
 
 
-def write(path, *rows, types=TYPES):
+def write(path, *rows, types=TYPES, about=None):
     columns = {name: pa.array([one[name] for one in rows], type=types.get(name)) for name in rows[0]}
-    pq.write_table(pa.table(columns), path)
+    table = pa.table(columns)
+    pq.write_table(table.replace_schema_metadata(about and {"mlipdb": json.dumps(about)}), path)
     return path
 
 
@@ -182,6 +185,23 @@ def test_nested_lists_of_fixed_size_are_read_too(tmp_path):
     fixed = {**TYPES, "cell": pa.list_(pa.list_(pa.float64(), 3), 3), "positions": pa.large_list(VECTORS.value_type)}
     (frame,) = read(write(tmp_path / "f.parquet", row(), types=fixed))
     assert frame.structure.cell.tolist() == CELL
+
+
+def test_what_an_export_of_ours_keeps_beside_the_columns_comes_back(tmp_path):
+    facts = {"external_id": "mp-1-0-0", "material": "mp-1", "split": "val", "tags": {"family": "oxide"}, "row": 7}
+    facts |= {"charge": -1.0, "spin_multiplicity": 2}
+    label = {"energy_kind": "energy_corrected", "energy_uncorrected": -9.5, "magmoms": [0.5, -0.5], "scale": 0.25}
+    columns = {"configuration_metadata": json.dumps(facts), "property_metadata": json.dumps(label), "material": "mp-1"}
+    path = write(tmp_path / "own.parquet", row(names=["x"], **columns), about={"methods": [{}]})
+    (frame,) = read(path)
+    assert (frame.external_id, frame.material, frame.row) == ("mp-1-0-0", "mp-1", 7)
+    assert frame.tags == {"family": "oxide", "split": "val"}
+    assert (frame.structure.charge, frame.structure.spin_multiplicity) == (-1.0, 2)
+    assert (frame.label.energy_corrected, frame.label.energy_uncorrected) == (-1.5, -9.5)
+    assert frame.label.magmoms.tolist() == [0.5, -0.5]
+    assert frame.label.properties == {"formation_energy": -0.25, "scale": 0.25}
+    (frame,) = read(write(path, row(**columns), about={"methods": [{}, {}]}))
+    assert frame.external_id == "PO_0"  # a structure has a row for each method
 
 
 def test_the_file_of_real_labels_is_read_as_pyarrow_reads_it(shared_data):

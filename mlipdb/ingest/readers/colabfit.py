@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from mlipdb.errors import ConfigError, IngestError, MlipdbError, did_you_mean
+from mlipdb.ingest.colabfit_own import own_facts, restored
 from mlipdb.ingest.nested import ColumnError, Numbers, Vectors
 from mlipdb.ingest.parquet import batches, columns_of
 from mlipdb.ingest.reader import Frame, Rejected
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 _NEEDED = ("atomic_numbers", "positions", "cell", "pbc")
 _ENERGIES = ("formation_energy", "adsorption_energy", "atomization_energy", "energy_above_hull")
 _TEXTS = ("property_id", "configuration_id", "dataset_id", "dataset_name", "software", "method")
+_OWN = ("material", "configuration_metadata", "property_metadata")  # filled by exports of ours
 _WANTED = (
-    *_TEXTS, "energy", "atomic_forces", "cauchy_stress", "cauchy_stress_volume_normalized", "electronic_band_gap",
-    "names", "labels", *_ENERGIES,
+    *_TEXTS, *_OWN, "energy", "atomic_forces", "cauchy_stress", "cauchy_stress_volume_normalized",
+    "electronic_band_gap", "names", "labels", *_ENERGIES,
 )  # fmt: skip
 _MATERIAL = re.compile(r"agm\d{5,}|m(?:p|vc)-\d+")  # Alexandria's and the Materials Project's ids in a name
 _KEYS = ("material", "energy")
@@ -85,6 +87,11 @@ class _Meaning:
         self.source = str(options.get("source") or path.stem)
         self.keys = keys
         self.units = {"energy": "eV", "forces": "eV/Å", "positions": "Å"} | declared
+        about = own_facts(path)
+        self.own = about is not None
+        self.keep_id = about is not None and len(about.get("methods", ())) <= 1
+        if self.own:
+            declared = {"stress": "eV/Å³"} | declared
         self.scale = StressScale(path, declared.get("stress"), options)
 
 
@@ -124,7 +131,7 @@ class _Batch:
         tags = {"dataset": str(dataset)} if dataset else {}
         if labels:
             tags["label"] = ", ".join(sorted(map(str, labels)))
-        return Frame(
+        frame = Frame(
             structure=structure,
             label=self._label(index, structure),
             external_id=key,
@@ -133,10 +140,14 @@ class _Batch:
             tags=tags,
             row=row,
         )
+        if not self._meaning.own:
+            return frame
+        configuration, label = (self._value(name, index) for name in _OWN[1:])
+        return restored(frame, configuration, label, keep_id=self._meaning.keep_id)
 
     def _material(self, index: int, names: Sequence[str], *, dataset: str, key: str) -> str:
         """The column that was declared, else an id in the row's names, else the configuration itself."""
-        column = self._meaning.keys.get("material")
+        column = self._meaning.keys.get("material", "material")
         if column is not None:
             value = self._value(column, index)
             found = value[0] if isinstance(value, list) and value else value
