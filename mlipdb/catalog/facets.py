@@ -52,7 +52,7 @@ class _ShardFacets:
             places = np.fromiter(map(itemgetter(0), self.labels), np.int64)
             whole = None if np.array_equal(places, np.arange(rows)) else places
             gaps, arrays = zip(*map(itemgetter(1), self.labels), strict=True)
-            packed |= {"band_gap": pack_column(gaps, whole), "arrays": pack_column(arrays, whole)}
+            packed |= {"band_gap": pack_column(gaps, whole, floats=True), "arrays": pack_column(arrays, whole)}
         return packed
 
 

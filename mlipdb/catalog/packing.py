@@ -75,14 +75,13 @@ def unpack_set(data: bytes) -> Bits:
     return bitmap(np.frombuffer(data, f"<u{width}", offset=_HEAD.size).astype(np.int64), rows=rows)
 
 
-def pack_column(values: Sequence[float | None] | Sequence[int | None], places: Places | None = None) -> bytes:
-    """The value of each entry, None for unknown; places as in Column."""
-    known = [value for value in values if value is not None]
-    floats = any(isinstance(value, float) for value in known)
-    distinct, inverse = np.unique(np.array(known, "<f8" if floats else "<i8"), return_inverse=True)
+def pack_column(values: Sequence[float | int | None], places: Places | None = None, *, floats: bool = False) -> bytes:
+    """The value of each entry, None for unknown; whole numbers below 2^53 unless floats. places as in Column."""
+    given = np.array(values, dtype=np.float64)  # None becomes NaN, which no value is
+    known = ~np.isnan(given)
+    distinct, inverse = np.unique(given[known].astype("<f8" if floats else "<i8"), return_inverse=True)
     codes = np.zeros(len(values), dtype=np.int64)
-    filled = slice(None) if len(known) == len(values) else [value is not None for value in values]
-    codes[filled] = inverse.reshape(-1) + 1
+    codes[known] = inverse.reshape(-1) + 1
     width = 1 if len(distinct) < 1 << 8 else 2 if len(distinct) < 1 << 16 else 4
     if len(codes) and (codes == codes[0]).all():
         width, stored = 0, codes[:1].astype("<u4").tobytes()  # one code for all
