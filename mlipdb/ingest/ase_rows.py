@@ -115,10 +115,22 @@ class RowMeaning:
         except (TypeError, ValueError, KeyError, IndexError) as error:
             reason = f"the row does not have ASE's layout ({type(error).__name__}: {error})"
             return Rejected(key=key, location=location, reason=reason)
+        return Frame(
+            structure=structure,
+            label=label,
+            external_id=key,
+            material=material,
+            location=location,
+            tags=self._row_tags(row),
+            row=_own(row).get("row"),
+        )
+
+    def _row_tags(self, row: AseRow) -> dict[str, str]:
+        """Names that are for tags, the constraints, and the tags that an export of ours kept."""
         tags = {name: str(row.info[name]) for name in self._tags if isinstance(row.info.get(name), str | int)}
         if row.constraints:
             tags["constraint"] = " ".join(sorted(set(row.constraints)))
-        return Frame(structure=structure, label=label, external_id=key, material=material, location=location, tags=tags)
+        return tags | {str(name): str(value) for name, value in (_own(row).get("tags") or {}).items()}
 
     def _names(self, row: AseRow) -> tuple[str, str]:
         """The id and the material: the row's own, else what its id begins with, else a material of its own."""
