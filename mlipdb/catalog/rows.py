@@ -19,7 +19,7 @@ from mlipdb.catalog.structure import Material, StructureElement, StructureRow, S
 from mlipdb.catalog.tag import StructureTag, Tag
 from mlipdb.labels import ENERGY_KINDS, Label, Method
 from mlipdb.records import RejectedRecord, SymmetryTool
-from mlipdb.store.codec import FORMAT_VERSION
+from mlipdb.store.layout import VERSION
 from mlipdb.store.prepared import LABEL_COLUMNS, STRUCTURE_COLUMNS, Prepared, label_columns
 from mlipdb.store.shard import SealedShard
 
@@ -39,7 +39,7 @@ def add_shard(session: Session, shard: SealedShard) -> int:
         records=shard.records,
         bytes=shard.bytes,
         sha256=shard.sha256,
-        format_version=FORMAT_VERSION,
+        format_version=VERSION,
         first_structure_id=shard.first_structure_id,
         last_structure_id=shard.last_structure_id,
         sealed_at=now(),
@@ -164,9 +164,9 @@ def add_structures(
         maker = record.method_id or method
         if record.label_columns is not None and maker is not None:
             labels.append((identity, maker, shard, 0, "done", *record.label_columns))
-    _insert_many(session, StructureRow, _STRUCTURE, structures)
-    _insert_many(session, StructureElement, ("atomic_number", "structure_id", "count"), elements)
-    _insert_many(session, LabelRow, _LABEL, labels)
+    insert_many(session, StructureRow, _STRUCTURE, structures)
+    insert_many(session, StructureElement, ("atomic_number", "structure_id", "count"), elements)
+    insert_many(session, LabelRow, _LABEL, labels)
     _add_tags(session, records, first_id=first_id)
     add_structure_facets(session, records, first_id=first_id, shard=shard, source=source, method=method)
 
@@ -188,7 +188,7 @@ def _add_tags(session: Session, records: Sequence[Prepared], *, first_id: int) -
         for identity, record in enumerate(records, start=first_id)
         for tag in sorted(record.tags.items())
     ]
-    _insert_many(session, StructureTag, ("tag_id", "structure_id"), rows)
+    insert_many(session, StructureTag, ("tag_id", "structure_id"), rows)
 
 
 def tag_ids(session: Session, tags: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
@@ -208,7 +208,7 @@ def tag_ids(session: Session, tags: Iterable[tuple[str, str]]) -> dict[tuple[str
     return known
 
 
-def _insert_many(session: Session, table: type[Base], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+def insert_many(session: Session, table: type[Base], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert rows of plain numbers, texts and bytes through the driver: far less time than session.execute."""
     if not rows:
         return
