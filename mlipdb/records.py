@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from jaxtyping import Bool, Float64, Int64, UInt8
+
 from mlipdb.labels import Label
 from mlipdb.structures import Structure
 
@@ -61,6 +64,29 @@ class NewLabel:
     part: int
     label: Label | None
     reason: str | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ArrayBatch:
+    """Structures and quantities of their labels as flat arrays; structure k has the atoms offsets[k] to offsets[k+1].
+
+    Lengths in Å. values holds the quantities asked for by their names in Label (eV, eV/Å, eV/Å³, positive under
+    tension, µB; charge in e and spin_multiplicity of the structure): forces (atoms, 3), stress (structures, 3, 3),
+    magmoms and atomic_energies (atoms,), scalars (structures,). present says which structures have each; the values of
+    those that have not are NaN.
+    """
+
+    ids: Int64[np.ndarray, " structures"]
+    offsets: Int64[np.ndarray, " ends"]
+    atomic_numbers: UInt8[np.ndarray, " atoms"]
+    positions: Float64[np.ndarray, "atoms 3"]
+    cells: Float64[np.ndarray, "structures 3 3"]
+    pbc: Bool[np.ndarray, "structures 3"]
+    values: Mapping[str, Float64[np.ndarray, "..."]]
+    present: Mapping[str, Bool[np.ndarray, " structures"]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,7 @@ from mlipdb.ingest.symmetry import Search, find_groups
 from mlipdb.ingest.symmetry_worker import space_group_numbers
 from mlipdb.labels import Method, check_label, label_hash
 from mlipdb.records import NewStructure, SpaceGroup
-from mlipdb.store.codec import Encoder
-from mlipdb.store.prepared import Prepared, prepare
+from mlipdb.store.prepared import Prepared, prepare_all
 from mlipdb.structures import Structure
 
 Groups = Callable[[Sequence[Structure]], list[SpaceGroup | None]]
@@ -91,8 +90,7 @@ class Worker:
             done.items[place] = _candidate(frame, done.methods, hashed=task.depth is not Depth.CHECK)
         if task.depth is Depth.WHOLE:
             found = groups([frame.structure for frame in frames])
-            encoder = Encoder()
-            done.prepared = [_prepared(frame, group, encoder) for frame, group in zip(frames, found, strict=True)]
+            done.prepared = prepare_all([_record(frame, group) for frame, group in zip(frames, found, strict=True)])
         return done
 
     def _items(self, block: Block, done: Done) -> Iterator[Frame | Rejected]:
@@ -113,8 +111,8 @@ class Worker:
         return find_groups(structures, partial(self.search, symprec=self.symprec))
 
 
-def _prepared(frame: Frame, group: SpaceGroup | None, encoder: Encoder) -> Prepared:
-    record = NewStructure(
+def _record(frame: Frame, group: SpaceGroup | None) -> NewStructure:
+    return NewStructure(
         structure=frame.structure,
         label=frame.label,
         external_id=frame.external_id,
@@ -123,7 +121,6 @@ def _prepared(frame: Frame, group: SpaceGroup | None, encoder: Encoder) -> Prepa
         tags=frame.tags,
         row=frame.row,
     )
-    return prepare(record, encoder)
 
 
 def _candidate(frame: Frame, methods: list[Method], *, hashed: bool) -> Candidate:

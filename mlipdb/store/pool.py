@@ -2,16 +2,21 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lmdb
+import numpy as np
+from jaxtyping import Int64
 
 from mlipdb.errors import CorruptError
-from mlipdb.store.codec import Decoder, Record
+from mlipdb.records import ArrayBatch
+from mlipdb.store.batch import BatchDecoder
+from mlipdb.store.decode import Decoder
 from mlipdb.store.paging import CUT, join
+from mlipdb.store.record import Record
 from mlipdb.store.shard import ShardFile, open_shard, structure_key
 
 
@@ -20,6 +25,7 @@ class _ThreadState(threading.local):
     """What one thread holds: its decoder and its transactions, of the process that made them."""
 
     decoder: Decoder = field(default_factory=Decoder)
+    batches: BatchDecoder = field(default_factory=BatchDecoder)
     transactions: dict[int, lmdb.Transaction] = field(default_factory=dict)
     pid: int = field(default_factory=os.getpid)
 
@@ -37,24 +43,48 @@ class ShardPool:
 
     def record(self, shard_id: int, structure_id: int) -> Record:
         """The record of a structure in a shard; CorruptError when it is missing or damaged."""
-        local = self._local
-        transaction = local.transactions.get(shard_id)
-        if transaction is None or local.pid != os.getpid():
-            transaction = self._begin(shard_id)
-        key = structure_key(structure_id)
-        data: Any = transaction.get(key)  # bytes: the transaction was begun without buffers
-        if data is None:
-            raise CorruptError(f"structure {structure_id} is not in {self._file(shard_id).path}; run `mlipdb verify`")
-        if data[:2] == CUT:
-            data = join(key, data, lambda piece: bytes(transaction.get(piece, b"")))
-        return local.decoder.decode(key, data)
+        [data] = self.fetch(shard_id, [structure_id])
+        return self._state().decoder.decode(structure_id, data)
 
-    def _begin(self, shard_id: int) -> lmdb.Transaction:
+    def fetch(self, shard_id: int, ids: Iterable[int]) -> list[bytes]:
+        """The bytes of records in a shard, still unchecked."""
+        transaction = self._state().transactions.get(shard_id) or self._begin(shard_id)
+        get: Callable[[bytes], Any] = transaction.get  # bytes: the transaction was begun without buffers
+        found = []
+        for structure_id in ids:
+            key = structure_key(structure_id)
+            data = get(key)
+            if data is None:
+                path = self._file(shard_id).path
+                raise CorruptError(f"structure {structure_id} is not in {path}; run `mlipdb verify`")
+            found.append(join(key, data, get) if data[:2] == CUT else data)
+        return found
+
+    def batch(
+        self, shards: Int64[np.ndarray, " structures"], ids: Int64[np.ndarray, " structures"], fields: Collection[str]
+    ) -> ArrayBatch:
+        """Many records, each of its shard, as flat arrays in the order of ids."""
+        order = np.lexsort((ids, shards))  # neighbours on disk one after another
+        sorted_ids, sorted_shards = ids[order].tolist(), shards[order]
+        records = [b""] * len(ids)
+        starts = np.flatnonzero(np.diff(sorted_shards, prepend=-1)).tolist()
+        places = order.tolist()
+        for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):
+            fetched = self.fetch(int(sorted_shards[start]), sorted_ids[start:end])
+            for place, data in zip(places[start:end], fetched, strict=True):
+                records[place] = data
+        return self._state().batches.decode(ids.tolist(), records, fields)
+
+    def _state(self) -> "_ThreadState":
         local = self._local
         if local.pid != os.getpid():  # after a fork nothing of the parent's may be used
-            local.decoder, local.transactions, local.pid = Decoder(), {}, os.getpid()
-        local.transactions[shard_id] = self._file(shard_id).begin()
-        return local.transactions[shard_id]
+            local.decoder, local.batches = Decoder(), BatchDecoder()
+            local.transactions, local.pid = {}, os.getpid()
+        return local
+
+    def _begin(self, shard_id: int) -> lmdb.Transaction:
+        transaction = self._state().transactions[shard_id] = self._file(shard_id).begin()
+        return transaction
 
     def _file(self, shard_id: int) -> ShardFile:
         if self._files_pid != os.getpid():

@@ -54,10 +54,20 @@ class Prepared:
 
 
 def prepare(record: NewStructure, encoder: Encoder) -> Prepared:
-    """Compress a record and work out its columns; any process may do it, with an encoder of its own per thread."""
+    """Compress a record and work out its columns. Many at once, with prepare_all, take a fraction of the time each."""
+    return prepare_all([record], encoder)[0]
+
+
+def prepare_all(records: Sequence[NewStructure], encoder: Encoder | None = None) -> list[Prepared]:
+    """Prepare records; any process may do it, with an encoder of its own per thread."""
+    encoded = (encoder or Encoder()).prepare([(record.structure, record.label) for record in records])
+    return [_prepared(record, data) for record, data in zip(records, encoded, strict=True)]
+
+
+def _prepared(record: NewStructure, data: Encoded) -> Prepared:
     structure, label = record.structure, record.label
     return Prepared(
-        record=encoder.prepare(structure, label),
+        record=data,
         columns=structure_columns(structure),
         elements=tuple(structure.composition.items()),
         label_columns=None if label is None else label_columns(label),
@@ -68,12 +78,6 @@ def prepare(record: NewStructure, encoder: Encoder) -> Prepared:
         tags=record.tags,
         row=record.row,
     )
-
-
-def prepare_all(records: Sequence[NewStructure]) -> list[Prepared]:
-    """Prepare records one after another; what a worker process runs."""
-    encoder = Encoder()
-    return [prepare(record, encoder) for record in records]
 
 
 def structure_columns(structure: Structure) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import lmdb
 
 from mlipdb.errors import CorruptError
-from mlipdb.store.codec import FORMAT_VERSION
+from mlipdb.store.layout import VERSION
 from mlipdb.store.paging import join, lay_out
 
 META_KEY = b"mlipdb"  # six bytes, so it cannot be a structure id
@@ -51,7 +51,7 @@ def write_shard(
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as scratch:
         draft, sealed = Path(scratch) / "draft", Path(scratch) / "sealed"
-        meta = {"uuid": uuid, "kind": kind, "format": FORMAT_VERSION} | ({} if method is None else {"method": method})
+        meta = {"uuid": uuid, "kind": kind, "format": VERSION} | ({} if method is None else {"method": method})
         _fill(draft, records, meta=meta, copy_to=sealed)
         sha256, size = _sync_and_hash(sealed)
         first, last = int.from_bytes(records[0][0]), int.from_bytes(records[-1][0])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlipdb.errors import CorruptError
 from mlipdb.records import Report
-from mlipdb.store.codec import Decoder
+from mlipdb.store.decode import Decoder
 from mlipdb.store.shard import open_shard
 
 
@@ -50,10 +50,11 @@ def _check(directory: Path, shard: ExpectedShard, *, uuid: str, deep: bool) -> l
     file = open_shard(path, size=shard.bytes, uuid=uuid)
     decoder, keys, problems = Decoder(), set(), []
     for key, data in file.items():
-        keys.add(int.from_bytes(key))
+        identity = int.from_bytes(key)
+        keys.add(identity)
         if deep:
             try:
-                decoder.decode(key, data)
+                decoder.decode(identity, data)
             except CorruptError as error:
                 problems.append(f"{shard.path}: {error}")
     if missing := shard.ids - keys:

@@ -1,0 +1,290 @@
+"""Reads many records at once into flat arrays: each step costs little a record."""
+
+import zlib
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import zstandard
+from jaxtyping import Bool, Float64, Int64, UInt8
+
+from mlipdb.errors import CorruptError
+from mlipdb.records import ArrayBatch
+from mlipdb.store.decode import Decoder, check_sum, check_version
+from mlipdb.store.dictionary import DICTIONARY
+from mlipdb.store.floats import (
+    FRACTIONAL,
+    FULL,
+    KIND,
+    NEAR8,
+    NEAR16,
+    SYMMETRIC,
+    WHOLE,
+    near_values,
+    numbers_type,
+    restore,
+    widths,
+)
+from mlipdb.store.layout import ARRAYS, HEAD, RESIDUE, SCALARS, VERSION, Layout, layout_of, seed
+from mlipdb.store.record import Record
+
+PER_ATOM = {"forces": 3, "magmoms": 1, "atomic_energies": 1}  # values an atom, of the fields that a batch may hold
+QUANTITIES = (*SCALARS, *PER_ATOM, "stress")
+STRUCTURE_QUANTITIES = SCALARS[:2]
+_NEEDED = ("scalars", "cell", "positions")
+_HEAD = np.dtype([("natoms", "<u4"), ("rows", "<u4"), ("signature", "<u2")])
+
+
+class BatchDecoder:
+    """Reads records of any version; those of the present one together. Holds a decompressor, so one per thread."""
+
+    def __init__(self) -> None:
+        self._decompress = zstandard.ZstdDecompressor(dict_data=DICTIONARY).multi_decompress_to_buffer
+        self._single = Decoder()
+
+    def decode(self, ids: Sequence[int], records: Sequence[bytes], fields: Collection[str]) -> ArrayBatch:
+        """The records' structures and those quantities of their labels, in order; see ArrayBatch.
+
+        Raises CorruptError as Decoder does. A label without a structure has its atoms where it has arrays of them.
+        """
+        old = _damaged_or_old(ids, records)
+        current = [place for place in range(len(ids)) if place not in old]
+        raws = self._payloads([ids[place] for place in current], [records[place] for place in current])
+        found = {place: self._single.decode(ids[place], records[place]) for place in old}
+        payloads = _Payloads(raws)
+        natoms = np.zeros(len(ids), np.int64)
+        natoms[current] = payloads.natoms
+        for place, record in found.items():
+            natoms[place] = 0 if record.structure is None else len(record.structure)
+        batch = empty_batch(ids, natoms, fields)
+        batch.pbc[...] = _directions(records)
+        try:
+            payloads.write(batch, np.array(current, np.int64))
+        except (ValueError, IndexError) as error:
+            raise CorruptError(f"records {ids[0]} … {ids[-1]}: {error}; run `mlipdb verify --deep`") from error
+        for place, record in found.items():
+            write_record(batch, place, record)
+        return batch
+
+    def _payloads(self, ids: list[int], records: list[bytes]) -> list[bytes]:
+        if not records:
+            return []
+        try:
+            buffers = self._decompress([record[4:-4] for record in records])
+        except zstandard.ZstdError as error:
+            raise CorruptError(f"records {ids[0]} … {ids[-1]}: {error}; run `mlipdb verify --deep`") from error
+        return [buffers[number].tobytes() for number in range(len(records))]
+
+
+def _damaged_or_old(ids: Sequence[int], records: Sequence[bytes]) -> set[int]:
+    """Places of records of an older version; CorruptError at the first that is damaged."""
+    crc = zlib.crc32
+    if max(ids, default=0) < 1 << 32:
+        suspects = [place for place, pair in enumerate(zip(records, ids, strict=True)) if crc(*pair) != RESIDUE]
+    else:
+        suspects = [
+            n for n, (data, key) in enumerate(zip(records, ids, strict=True)) if crc(data, seed(key)) != RESIDUE
+        ]
+    for place in suspects:
+        if check_version(ids[place], records[place]) == VERSION:
+            check_sum(ids[place], records[place])
+    return set(suspects)
+
+
+def _directions(records: Sequence[bytes]) -> Bool[np.ndarray, "records 3"]:
+    """Which directions each record's flags call periodic."""
+    flags = np.frombuffer(b"".join([record[3:4] for record in records]), np.uint8)
+    return (flags[:, None] & np.array([1, 2, 4], np.uint8)).astype(bool)
+
+
+def empty_batch(ids: Sequence[int], natoms: Int64[np.ndarray, " structures"], fields: Collection[str]) -> ArrayBatch:
+    """A batch in which nothing is present yet."""
+    count, atoms = len(ids), int(natoms.sum())
+    values, present = {}, {}
+    for name in fields:
+        if name not in QUANTITIES:
+            raise ValueError(f"{name!r} is none of {', '.join(QUANTITIES)}")
+        shape = {"forces": (atoms, 3), "stress": (count, 3, 3)}.get(name, (atoms,) if name in PER_ATOM else (count,))
+        values[name], present[name] = np.full(shape, np.nan), np.zeros(count, bool)
+    return ArrayBatch(
+        ids=np.array(ids, np.int64),
+        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(natoms)]),
+        atomic_numbers=np.zeros(atoms, np.uint8),
+        positions=np.full((atoms, 3), np.nan),
+        cells=np.full((count, 3, 3), np.nan),
+        pbc=np.zeros((count, 3), bool),
+        values=values,
+        present=present,
+    )
+
+
+def write_record(batch: ArrayBatch, place: int, record: Record) -> None:
+    """Put one record, decoded on its own, into a batch."""
+    atoms = slice(int(batch.offsets[place]), int(batch.offsets[place + 1]))
+    structure, label = record.structure, record.label
+    if structure is not None:
+        batch.atomic_numbers[atoms], batch.positions[atoms] = structure.atomic_numbers, structure.positions
+        batch.cells[place] = structure.cell
+    for name, values in batch.values.items():
+        owner: object = structure if name in STRUCTURE_QUANTITIES else label
+        value = None if owner is None else getattr(owner, name)
+        if value is not None:
+            values[atoms if name in PER_ATOM else place] = value
+            batch.present[name][place] = True
+
+
+class _Payloads:
+    """Decompressed records of the present version."""
+
+    def __init__(self, raws: list[bytes]) -> None:
+        self._raws = raws
+        heads = np.frombuffer(b"".join([raw[: HEAD.size] for raw in raws]), _HEAD)
+        self.natoms: Int64[np.ndarray, " records"] = heads["natoms"].astype(np.int64)
+        self._rows = heads["rows"].astype(np.int64)
+        start, known = HEAD.size, dict[bytes, int]()
+        signatures = [raw[start : start + size] for raw, size in zip(raws, heads["signature"].tolist(), strict=True)]
+        self._kind = np.array([known.setdefault(signature, len(known)) for signature in signatures], np.int64)
+        self._layouts: list[Layout] = [layout_of(signature) for signature in known]
+        if raws:
+            self._tables = np.stack([layout.table for layout in self._layouts])
+            full = np.array([layout.full for layout in self._layouts])
+            self._full = self._places(full[self._kind], np.arange(len(raws)))
+            self._has = np.array([[name in layout.scalars for name in SCALARS] for layout in self._layouts])
+
+    def write(self, batch: ArrayBatch, places: Int64[np.ndarray, " records"]) -> None:
+        """Put the records into a batch at these places."""
+        if not self._raws:
+            return
+        self._batch, self._at = batch, places
+        self._first = batch.offsets[places]
+        self._write_numbers()
+        for number, field in enumerate(ARRAYS):
+            self._write_field(number, field)
+        if (self._full != np.array([len(raw) for raw in self._raws])).any():
+            raise ValueError("a record's length is not what its fields need")
+
+    def _places(
+        self, where: Int64[np.ndarray, "some 4"], members: Int64[np.ndarray, " some"]
+    ) -> Int64[np.ndarray, " some"]:
+        """Bytes in the payloads of some records, from their layouts' places."""
+        natoms, rows = self.natoms[members], self._rows[members]
+        places = where[:, 0] + natoms * (where[:, 1] + where[:, 2] * rows) + where[:, 3] * rows
+        return np.asarray(places, np.int64)
+
+    def _slices(
+        self, members: Int64[np.ndarray, " some"], starts: Int64[np.ndarray, " some"], sizes: Int64[np.ndarray, " some"]
+    ) -> bytes:
+        """The same part of some records, end to end."""
+        raws = self._raws
+        pieces = zip(members.tolist(), starts.tolist(), (starts + sizes).tolist(), strict=True)
+        return b"".join([raws[n][start:end] for n, start, end in pieces])
+
+    def _write_field(self, number: int, field: str) -> None:
+        """Write a field of all records, those of one form at a time."""
+        needed = field in _NEEDED or field in self._batch.values
+        forms = self._tables[:, number, 0][self._kind]
+        for form in np.flatnonzero(np.bincount(forms + 1)[1:]).tolist():
+            if not needed and not form & FULL:
+                continue
+            members = np.flatnonzero(forms == form)
+            table = self._tables[:, number, 1:][self._kind[members]]
+            sizes = self._places(table[:, :4], members)
+            if needed:
+                self._store(field, form, self._values(field, form, members, table, sizes), members)
+            else:
+                self._near(np.zeros(int(sizes.sum())), form, members, table, sizes)
+
+    def _values(
+        self,
+        field: str,
+        form: int,
+        members: Int64[np.ndarray, " some"],
+        table: Int64[np.ndarray, "some 12"],
+        sizes: Int64[np.ndarray, " some"],
+    ) -> Float64[np.ndarray, " values"]:
+        starts = self._places(table[:, 4:8], members)
+        main = self._slices(members, starts, sizes * widths(field)[form & KIND])
+        cells = None
+        if field == "positions" and form & KIND == FRACTIONAL:
+            cells = np.repeat(self._batch.cells[self._at[members]], self.natoms[members], axis=0)
+        values = restore(form, np.frombuffer(main, numbers_type(field, form)), field=field, cells=cells)
+        if form & (NEAR8 | NEAR16):
+            self._near(values, form, members, table, sizes)
+        return values
+
+    def _near(
+        self,
+        values: Float64[np.ndarray, " values"],
+        form: int,
+        members: Int64[np.ndarray, " some"],
+        table: Int64[np.ndarray, "some 12"],
+        sizes: Int64[np.ndarray, " some"],
+    ) -> None:
+        """Move values by their distances and put in those that stand in full."""
+        starts = self._places(table[:, 8:], members)
+        far = near_values(form, values, self._slices(members, starts, sizes * (1 if form & NEAR8 else 2)))
+        if far is not None:
+            self._fill(values, far, sizes, members)
+
+    def _fill(
+        self,
+        values: Float64[np.ndarray, " values"],
+        far: Bool[np.ndarray, " values"],
+        sizes: Int64[np.ndarray, " some"],
+        members: Int64[np.ndarray, " some"],
+    ) -> None:
+        """Put in the values that stand in full at the end of their records."""
+        ends = np.searchsorted(np.flatnonzero(far), np.concatenate([[0], np.cumsum(sizes)]))
+        counts = 8 * np.diff(ends)
+        starts = self._full[members]
+        pieces = zip(members.tolist(), starts.tolist(), (starts + counts).tolist(), strict=True)
+        values[far] = np.frombuffer(b"".join([self._raws[n][a:b] for n, a, b in pieces]), "<f8")
+        self._full[members] += counts
+
+    def _store(
+        self, field: str, form: int, values: Float64[np.ndarray, " values"], members: Int64[np.ndarray, " some"]
+    ) -> None:
+        """Put the values of a field of some records where they belong in the batch."""
+        batch, at = self._batch, self._at[members]
+        if field == "scalars":
+            self._store_scalars(values, members)
+        elif field == "cell":
+            batch.cells[at] = values.reshape(-1, 3, 3)
+        elif field == "positions":
+            batch.positions[self._atoms(members)] = values.reshape(-1, 3)
+        elif field in batch.values:
+            batch.present[field][at] = True
+            if field == "stress":
+                nine = values.reshape(-1, 6)[:, WHOLE] if form & SYMMETRIC else values
+                batch.values[field][at] = nine.reshape(-1, 3, 3)
+            else:
+                target = batch.values[field]
+                target[self._atoms(members)] = values.reshape(-1, *target.shape[1:])
+
+    def _store_scalars(self, values: Float64[np.ndarray, " values"], members: Int64[np.ndarray, " some"]) -> None:
+        """Scalars of a record stand one after another: those that its layout names."""
+        has = self._has[self._kind[members]]
+        place = np.concatenate([[0], np.cumsum(has.sum(axis=1))])[:-1, None] + np.cumsum(has, axis=1) - 1
+        for column, name in enumerate(SCALARS):
+            if name in self._batch.values:
+                rows = np.flatnonzero(has[:, column])
+                at = self._at[members[rows]]
+                self._batch.values[name][at] = values[place[rows, column]]
+                self._batch.present[name][at] = True
+
+    def _atoms(self, members: Int64[np.ndarray, " some"]) -> Int64[np.ndarray, " atoms"] | slice:
+        """Where the atoms of some records stand in the batch."""
+        if len(members) == len(self._batch.ids):
+            return slice(None)
+        counts = self.natoms[members]
+        before = np.cumsum(counts) - counts
+        return np.repeat(self._first[members] - before, counts) + np.arange(int(counts.sum()))
+
+    def _write_numbers(self) -> None:
+        places = [layout.atomic_numbers for layout in self._layouts]
+        has = np.array([place is not None for place in places])
+        starts = np.array([place[0] if place else (0, 0, 0, 0) for place in places], np.int64)
+        members = np.flatnonzero(has[self._kind])
+        if len(members):
+            data = self._slices(members, self._places(starts[self._kind[members]], members), self.natoms[members])
+            numbers: UInt8[np.ndarray, " atoms"] = np.frombuffer(data, np.uint8)
+            self._batch.atomic_numbers[self._atoms(members)] = numbers

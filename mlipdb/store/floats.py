@@ -1,0 +1,286 @@
+"""Float64 arrays in as few bytes as they need, bit for bit; many records at a time. A part of record format 2.
+
+A form is one byte. Its two lowest bits say what stands for a value: RAW float64, SINGLE float32, DECIMAL an int32 count
+of 1e-8, FRACTIONAL the same for coordinates in the cell, LONG an int64 count for all else. Its two highest bits choose
+a factor of SCALES. With NEAR8 or NEAR16 an integer follows for each value, its distance in ulps from that number; two
+of these integers mean the other zero and, with FULL, a value that stands in full at the record's end. SYMMETRIC: six of
+a matrix's nine values stand.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+RAW, SINGLE, DECIMAL, FRACTIONAL = range(4)
+LONG = FRACTIONAL  # the same number: positions are never long, nothing else is fractional
+KIND, NEAR8, NEAR16, FULL, SYMMETRIC, SCALE = 3, 4, 8, 16, 32, 6
+UNIT = 1e8  # k / 1e8 is the double nearest to the decimal number, as a correct parser gives it
+LARGEST = 2.0**31 - 1
+LONGEST = 2.0**53
+UPPER = np.array([0, 1, 2, 4, 5, 8])  # of a symmetric matrix
+WHOLE = np.array([0, 1, 2, 1, 3, 4, 2, 4, 5])  # where its nine values stand among the six
+PER_ATOM = -1.0  # no factor: divide by the number of atoms
+
+# Readers multiply by these (mlipdb.units), so the source's own digits come back by division. Part of the format: they
+# stay as they are even where units.py moves on to newer constants.
+_KBAR = 1.0 / 1602.1766340
+_LENGTHS = (0.529177210903,)
+_ENERGIES = (27.211386245988, 4184.0 / 96485.33212331001)
+SCALES: dict[str, tuple[float, ...]] = {
+    "scalars": _ENERGIES,
+    "properties": (PER_ATOM, *_ENERGIES),
+    "cell": _LENGTHS,
+    "positions": _LENGTHS,
+    "forces": (27.211386245988 / 0.529177210903, 4184.0 / 96485.33212331001),
+    "stress": (-_KBAR, 10.0 / 1602.1766340, _KBAR),
+    "magmoms": (),
+    "atomic_energies": _ENERGIES,
+    "hessian_rows": (27.211386245988 / 0.529177210903**2,),
+}
+
+
+def widths(field: str) -> tuple[int, int, int, int]:
+    """Bytes that stand for a value of a field, by kind of form."""
+    return (8, 4, 4, 4 if field == "positions" else 8)
+
+
+def numbers_type(field: str, form: int) -> str:
+    """The type of what stands for values of a field."""
+    kind = form & KIND
+    return "<i8" if kind == LONG and field != "positions" else ("<f8", "<f4", "<i4", "<i4")[kind]
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """One array of some records: for each the form, the bytes that stand for values, distances, values in full."""
+
+    forms: list[int]
+    main: list[bytes]
+    near: list[bytes]
+    full: list[bytes]
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """The values of one field of some records, end to end; record k has those from offsets[k] to offsets[k + 1].
+
+    natoms counts atoms and cells are in Å, one a record, where the field's forms need them.
+    """
+
+    field: str
+    values: Float64[np.ndarray, " values"]
+    offsets: Int64[np.ndarray, " ends"]
+    natoms: Int64[np.ndarray, " records"]
+    cells: Float64[np.ndarray, "records 3 3"] | None = None
+
+    def take(self, chosen: Int64[np.ndarray, " some"]) -> "Arrays":
+        """The same of some of the records."""
+        sizes = np.diff(self.offsets)
+        keep = np.zeros(len(sizes), bool)
+        keep[chosen] = True
+        cells = None if self.cells is None else self.cells[chosen]
+        values = self.values[np.repeat(keep, sizes)]
+        return Arrays(self.field, values, _offsets(sizes[chosen]), self.natoms[chosen], cells)
+
+
+def _offsets(sizes: Int64[np.ndarray, " records"]) -> Int64[np.ndarray, " ends"]:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+
+
+def pack(arrays: Arrays) -> Packed:
+    """The shortest lossless form of each record's array; values may be anything that a double can be."""
+    count = len(arrays.offsets) - 1
+    packed = Packed([RAW] * count, [b""] * count, [b""] * count, [b""] * count)
+    if arrays.field != "stress":
+        _pack(arrays, np.arange(count), packed)
+        return packed
+    matrices = arrays.values.reshape(-1, 3, 3)
+    same = (matrices.view(np.int64) == np.ascontiguousarray(matrices.transpose(0, 2, 1)).view(np.int64)).all((1, 2))
+    for chosen, columns in ((np.flatnonzero(same), UPPER), (np.flatnonzero(~same), np.arange(9))):
+        if len(chosen):
+            values = np.ascontiguousarray(matrices.reshape(-1, 9)[chosen][:, columns]).reshape(-1)
+            offsets = np.arange(len(chosen) + 1) * len(columns)
+            _pack(Arrays("stress", values, offsets, arrays.natoms[chosen]), chosen, packed)
+    for place in np.flatnonzero(same):
+        packed.forms[place] |= SYMMETRIC
+    return packed
+
+
+def _pack(arrays: Arrays, places: Int64[np.ndarray, " records"], packed: Packed) -> None:
+    """Put each record's array into packed at its place: as decimals where they fit, else as float32, else in full."""
+    guess = _Guess(arrays, DECIMAL, scale=0)
+    chosen = np.zeros(len(places), np.int64)
+    guesses, cost = [guess], guess.cost
+    for kind, scale in _candidates(arrays):
+        # Fractions of the cell compress well where they are simple; nothing else beats decimals and their neighbours.
+        unsettled = np.flatnonzero(cost > (4 if kind == FRACTIONAL else 6) * np.diff(arrays.offsets))
+        if not len(unsettled):
+            continue
+        guess = _Guess(arrays.take(unsettled), kind, scale=scale, among=unsettled)
+        better = guess.cost < cost[unsettled]
+        cost[unsettled[better]] = guess.cost[better]
+        chosen[unsettled[better]] = len(guesses)
+        guesses.append(guess)
+    for number, guess in enumerate(guesses):
+        guess.emit(np.flatnonzero(chosen == number), places, packed)
+
+
+def _candidates(arrays: Arrays) -> list[tuple[int, int]]:
+    """What else to try, the most likely first."""
+    tried = [(FRACTIONAL, 0)] if arrays.field == "positions" and arrays.cells is not None else []
+    scales = range(1, len(SCALES[arrays.field]) + 1)
+    long = [(LONG, scale) for scale in (0, *scales)] if arrays.field in ("scalars", "properties") else []
+    single = [(SINGLE, scale) for scale in (0, *scales)]
+    return [*tried, *((DECIMAL, scale) for scale in scales), *long, *single, (RAW, 0)]
+
+
+class _Guess:
+    """One way to write some records' arrays, with what it costs in bytes, infinite where it cannot."""
+
+    def __init__(
+        self, arrays: Arrays, kind: int, *, scale: int, among: Int64[np.ndarray, " records"] | None = None
+    ) -> None:
+        count = len(arrays.offsets) - 1
+        self._offsets = arrays.offsets
+        self._values = arrays.values
+        self._form = kind | scale << SCALE
+        self._row = np.arange(count) if among is None else among
+        sizes = np.diff(arrays.offsets)
+        if kind == RAW:
+            self.cost = 8.0 * sizes
+            self._main, self._width = arrays.values.astype("<f8"), 8
+            self._near = self._wide = np.zeros(count, bool)
+            return
+        self._width = widths(arrays.field)[kind]
+        self._main = _numbers(arrays, kind, scale)
+        cells = None if arrays.cells is None or kind != FRACTIONAL else np.repeat(arrays.cells, arrays.natoms, axis=0)
+        natoms = np.repeat(arrays.natoms, sizes) if arrays.field == "properties" else 0
+        found = restore(self._form, self._main, field=arrays.field, cells=cells, natoms=natoms)
+        self._distance = arrays.values.view(np.int64) - found.view(np.int64)
+        self._weigh(sizes, exact=kind == SINGLE, unit=5.5 if self._width == 8 else 4.0)  # a long's high bytes compress
+
+    def _weigh(self, sizes: Int64[np.ndarray, " records"], *, exact: bool, unit: float) -> None:
+        """Which records need distances, of which width, and what that costs."""
+        distance = self._distance
+        if not distance.any():
+            self.cost = unit * sizes
+            self._near = self._wide = np.zeros(len(sizes), bool)
+            return
+        zero = (self._values == 0) & (distance == np.iinfo(np.int64).min)  # minus zero where 0.0 stands, or the reverse
+        far8 = ((distance > 126) | (distance < -127)) & ~zero
+        far16 = ((distance > 32766) | (distance < -32767)) & ~zero
+        self._near = _count(distance != 0, self._offsets) > 0
+        eight, sixteen = 8.0 * _count(far8, self._offsets), 8.0 * _count(far16, self._offsets)
+        self._wide = sizes + sixteen < eight
+        extra = np.where(self._wide, 2.0 * sizes + sixteen, sizes + eight)
+        self.cost = unit * sizes + np.where(self._near, np.inf if exact else extra, 0.0)
+        self._zero, self._far8, self._far16 = zero, far8, far16
+
+    def emit(self, chosen: Int64[np.ndarray, " some"], places: Int64[np.ndarray, " all"], packed: Packed) -> None:
+        """Write the records whose places among all were chosen for this guess."""
+        rows = np.searchsorted(self._row, chosen)
+        main, width = self._main.tobytes(), self._width
+        starts, ends = self._offsets[rows].tolist(), self._offsets[rows + 1].tolist()
+        for place, start, end in zip(places[chosen].tolist(), starts, ends, strict=True):
+            packed.forms[place] = self._form
+            packed.main[place] = main[width * start : width * end]
+        near = self._near[rows]
+        for wide in (False, True):
+            some = near & (self._wide[rows] == wide)
+            if some.any():
+                self._emit_near(rows[some], places[chosen[some]], packed, wide=wide)
+
+    def _emit_near(
+        self, rows: Int64[np.ndarray, " some"], places: Int64[np.ndarray, " some"], packed: Packed, *, wide: bool
+    ) -> None:
+        far = self._far16 if wide else self._far8
+        codes = np.where(far, _escape(wide), self._distance)
+        codes = np.where(self._zero, -_escape(wide) - 1, codes).astype("<i2" if wide else np.int8)
+        data, width = codes.tobytes(), 2 if wide else 1
+        full = self._values[far].astype("<f8").tobytes()
+        before = 8 * np.searchsorted(np.flatnonzero(far), self._offsets)
+        starts, ends = self._offsets[rows].tolist(), self._offsets[rows + 1].tolist()
+        firsts, lasts = before[rows].tolist(), before[rows + 1].tolist()
+        for place, start, end, first, last in zip(places.tolist(), starts, ends, firsts, lasts, strict=True):
+            packed.near[place] = data[width * start : width * end]
+            packed.full[place] = full[first:last]
+            packed.forms[place] |= (NEAR16 if wide else NEAR8) | (FULL if last > first else 0)
+
+
+def _escape(wide: bool) -> int:
+    return -32768 if wide else -128
+
+
+def _count(mask: Bool[np.ndarray, " values"], offsets: Int64[np.ndarray, " ends"]) -> Int64[np.ndarray, " records"]:
+    """How many are set in each record."""
+    set_places = np.flatnonzero(mask)
+    return np.diff(np.searchsorted(set_places, offsets)) if len(set_places) else np.zeros(len(offsets) - 1, np.int64)
+
+
+def _numbers(arrays: Arrays, kind: int, scale: int) -> np.ndarray:
+    """What would stand for the values: int32 counts or float32; 0 where a value is out of range."""
+    values = arrays.values
+    with np.errstate(all="ignore"):
+        if kind == FRACTIONAL and arrays.field == "positions":
+            values = _fractional(arrays)
+        if scale:
+            factor = SCALES[arrays.field][scale - 1]
+            values = (
+                values * np.repeat(arrays.natoms, np.diff(arrays.offsets)) if factor == PER_ATOM else values / factor
+            )
+        if kind == SINGLE:
+            return values.astype("<f4")
+        counts = np.rint(values * UNIT)
+        long = widths(arrays.field)[kind] == 8
+        return np.where(np.abs(counts) <= (LONGEST if long else LARGEST), counts, 0.0).astype("<i8" if long else "<i4")
+
+
+def _fractional(arrays: Arrays) -> Float64[np.ndarray, " values"]:
+    """Coordinates in the cell; zero for a cell without volume."""
+    cells = arrays.cells
+    assert cells is not None
+    determinant = np.linalg.det(cells)
+    sound = (np.abs(determinant) > 1e-6) & np.isfinite(determinant)
+    inverse = np.zeros_like(cells)
+    inverse[sound] = np.linalg.inv(cells[sound])
+    found = np.einsum("ai,aij->aj", arrays.values.reshape(-1, 3), np.repeat(inverse, arrays.natoms, axis=0))
+    return np.asarray(found.reshape(-1), np.float64)
+
+
+def restore(
+    form: int,
+    numbers: np.ndarray,
+    *,
+    field: str,
+    cells: Float64[np.ndarray, "rows 3 3"] | None = None,
+    natoms: Int64[np.ndarray, " values"] | int = 0,
+) -> Float64[np.ndarray, " values"]:
+    """The values that numbers stand for; cells are one a row of three (or one for all), natoms one a value.
+
+    The order of operations is part of the format.
+    """
+    kind, scale = form & KIND, form >> SCALE
+    values = numbers.astype(np.float64) if kind in (RAW, SINGLE) else numbers / UNIT
+    fractional = kind == FRACTIONAL and field == "positions"
+    if not (fractional or scale):
+        return values
+    with np.errstate(all="ignore"):  # a cell may hold anything
+        if fractional:
+            assert cells is not None
+            a, b, c = values.reshape(-1, 3).T[:, :, None]
+            values = (a * cells[:, 0] + b * cells[:, 1] + c * cells[:, 2]).reshape(-1)
+        if scale:
+            factor = SCALES[field][scale - 1]
+            values = values / natoms if factor == PER_ATOM else values * factor
+    return values
+
+
+def near_values(form: int, values: Float64[np.ndarray, " values"], near: bytes) -> Bool[np.ndarray, " values"] | None:
+    """Move values by their distances, in place; which of them stand in full elsewhere, None where none does."""
+    wide = bool(form & NEAR16)
+    codes = np.frombuffer(near, "<i2" if wide else np.int8)
+    steps = codes.astype(np.int64)
+    steps[codes == -_escape(wide) - 1] = np.iinfo(np.int64).min  # the sign bit alone
+    values.view(np.int64)[...] += steps
+    return codes == _escape(wide) if form & FULL else None
