@@ -1,29 +1,27 @@
 """Frozen subsets: the structures that a filter matched once, with the part of the split that each is in."""
 
 import hashlib
-import json
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from mlipdb.catalog import Material, Source, StructureRow, Subset, SubsetMember
+from mlipdb.catalog import StructureRow, Subset, SubsetMember
 from mlipdb.database import Database
 from mlipdb.errors import ConfigError, NotFoundError, QueryError, did_you_mean
-from mlipdb.query import check_subset_name, fields, frozen_subsets, select_structure_ids
+from mlipdb.query import check_subset_name, fields, structure_ids
 from mlipdb.subsets.assign import Assigned, Members, actual_fractions, assign
+from mlipdb.subsets.members import add_members, read_members
 from mlipdb.subsets.split_files import read_split_file
 from mlipdb.subsets.splits import PARTS, Fractions, Split, format_fractions, make_split, parse_fractions
 
-CHUNK = 10_000
 LEAK = (
     "split by frame: frames of one relaxation are nearly the same and land on both sides, so the error on the test "
     "part is too small; split by material unless that is what you want"
@@ -100,7 +98,7 @@ class SubsetDiff:
 class _Members:
     """What a filter matches now: ids ascending, the part of each, the hash of all, materials in several parts."""
 
-    ids: list[int]
+    ids: Ids
     parts: list[str]
     hash: str
     shared_materials: int = 0
@@ -131,7 +129,7 @@ def freeze(
         warnings.warn(LEAK, SplitLeakWarning, stacklevel=2)
     with db.session() as session:
         members = _find_members(session, filter, split=split)
-    if not members.ids:
+    if not len(members.ids):
         raise QueryError(f"filter {filter!r} matches no structure; nothing to freeze. Try `mlipdb query` on its parts")
     if members.shared_materials:
         warnings.warn(SHARED.format(members.shared_materials), SplitLeakWarning, stacklevel=2)
@@ -146,7 +144,7 @@ def load(db: Database, name: str) -> FrozenSubset:
         row = session.scalars(select(Subset).where(Subset.name == name)).one_or_none()
         if row is None:
             raise NotFoundError(f"there is no frozen subset {name!r}.{did_you_mean(name, names(db))}")
-        return _frozen(session, row)
+        return _stored(session, row)
 
 
 def names(db: Database) -> list[str]:
@@ -185,7 +183,7 @@ def resolve(db: Database, text: str) -> FrozenSubset:
     split = make_split()
     with db.session() as session:
         members = _find_members(session, text, split=split)
-    if not members.ids:
+    if not len(members.ids):
         raise QueryError(f"filter {text!r} matches no structure; see what is there with `mlipdb query all`")
     digest = hashlib.sha256(f"{text.strip()}\n{members.hash}\n{split}".encode()).hexdigest()
     words = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:40] or "all"
@@ -193,36 +191,17 @@ def resolve(db: Database, text: str) -> FrozenSubset:
 
 
 def _find_members(session: Session, filter: str, *, split: Split) -> _Members:
-    """The members, read in one pass in the order of their ids."""
-    chosen = select_structure_ids(filter, subsets=frozen_subsets(session)).order_by(None).subquery()
-    row = StructureRow
-    query = select(row.id, Source.name, row.external_id, row.content_hash, Material.key)
-    query = query.join(Source, Source.id == row.source_id).join(Material, Material.id == row.material_id)
-    query = query.join(chosen, chosen.c.id == row.id).order_by(row.id)
-    ids: list[int] = []
-    parts: list[str] = []
-    others: list[tuple[str, str]] = []
-    lines: list[bytes] = []
-    for identity, source, external, content, material in session.execute(query.execution_options(yield_per=CHUNK)):
-        ids.append(identity)
-        if split.by in ("material", "frame"):
-            parts.append(split.part(material if split.by == "material" else f"{source}/{external}"))
-        else:
-            others.append((material, external))
-        # not orjson, whose small results keep 4 kB each
-        lines.append(json.dumps([source, external, content.hex()]).encode())
-    found = Assigned(parts, 0)
-    if others:
-        found = assign(session, split, Members(ids, *zip(*others, strict=True)))
-    return _Members(ids, found.parts, _hash(lines), found.shared_materials)
-
-
-def _hash(lines: list[bytes]) -> str:
-    """SHA-256 of the sorted lines; JSON keeps apart what a plain separator could join."""
-    digest = hashlib.sha256()
-    for line in sorted(lines):
-        digest.update(line + b"\n")
-    return digest.hexdigest()
+    ids = structure_ids(session, filter)
+    facts = read_members(session, ids)
+    if split.by == "material":
+        parts = {material: split.part(material) for material in set(facts.materials)}
+        found = Assigned([parts[material] for material in facts.materials], 0)
+    elif split.by == "frame":
+        pairs = zip(facts.sources, facts.external_ids, strict=True)
+        found = Assigned([split.part(f"{source}/{external}") for source, external in pairs], 0)
+    else:
+        found = assign(session, split, Members(ids.tolist(), facts.materials, facts.external_ids))
+    return _Members(ids, found.parts, facts.hash, found.shared_materials)
 
 
 def _store(db: Database, name: str, *, filter: str, split: Split, members: _Members) -> FrozenSubset:
@@ -235,20 +214,10 @@ def _store(db: Database, name: str, *, filter: str, split: Split, members: _Memb
             row.created_at = datetime.now(UTC)
             session.add(row)
             session.flush()
-            for values in _member_rows(row.id, members):
-                session.execute(insert(SubsetMember), values)
+            add_members(session, row.id, members.ids, members.parts)
         else:
             _check_same(row, settings=settings, members=members)
-        return _frozen(session, row)
-
-
-def _member_rows(subset_id: int, members: _Members) -> Iterator[list[dict[str, object]]]:
-    for start in range(0, len(members.ids), CHUNK):
-        chunk = slice(start, start + CHUNK)
-        yield [
-            {"subset_id": subset_id, "structure_id": identity, "split": part}
-            for identity, part in zip(members.ids[chunk], members.parts[chunk], strict=True)
-        ]
+        return _frozen(row, members.ids, members.parts)
 
 
 def _check_same(row: Subset, *, settings: dict[str, object], members: _Members) -> None:
@@ -264,11 +233,14 @@ def _check_same(row: Subset, *, settings: dict[str, object], members: _Members) 
         )
 
 
-def _frozen(session: Session, row: Subset) -> FrozenSubset:
+def _stored(session: Session, row: Subset) -> FrozenSubset:
     columns = select(SubsetMember.structure_id, SubsetMember.split).where(SubsetMember.subset_id == row.id)
-    found = session.execute(columns.order_by(SubsetMember.structure_id)).all()
-    ids = np.array([identity for identity, _ in found], dtype=np.int64)
-    parts = np.array([part for _, part in found], dtype="U16")
+    found = session.connection().execute(columns.order_by(SubsetMember.structure_id)).all()
+    return _frozen(row, np.array([identity for identity, _ in found], np.int64), [part for _, part in found])
+
+
+def _frozen(row: Subset, ids: Ids, parts: list[str]) -> FrozenSubset:
+    part_of = np.array(parts, dtype="U16")
     train, validation, test = parse_fractions(row.fractions)
     return FrozenSubset(
         id=row.id,
@@ -280,7 +252,7 @@ def _frozen(session: Session, row: Subset) -> FrozenSubset:
         seed=row.seed,
         created_at=row.created_at.replace(tzinfo=UTC),  # SQLite gives the time back without its zone
         ids=ids,
-        splits={part: ids[parts == part] for part in PARTS},
+        splits={part: ids[part_of == part] for part in PARTS},
     )
 
 
