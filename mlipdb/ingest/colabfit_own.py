@@ -56,7 +56,9 @@ def _label(label: Label, facts: Mapping[str, Any]) -> Label:
     known = {*ENERGY_KINDS, *_ARRAYS, "atomic_energies_include_e0", "energy_kind"}
     energies: dict[str, Any] = {name: facts.get(name) for name in ENERGY_KINDS}
     energies[kind if kind in ENERGY_KINDS else "energy_uncorrected"] = label.energy_uncorrected
-    arrays = {name: np.array(facts[name], dtype=np.float64) for name in _ARRAYS if facts.get(name) is not None}
+    arrays: dict[str, Any] = {
+        name: np.array(facts[name], dtype=np.float64) for name in _ARRAYS if facts.get(name) is not None
+    }
     more = {name: float(value) for name, value in facts.items() if name not in known}
     include = facts.get("atomic_energies_include_e0")
     properties = {**label.properties, **more}

@@ -59,7 +59,7 @@ class Numbers:
         values = self._values[self._ends[row] : self._ends[row + 1]]
         if values.dtype != self._kind and np.isnan(values).any():
             raise ColumnError(f"{self._name} holds a null")
-        return values.astype(self._kind, copy=False)
+        return np.asarray(values.astype(self._kind, copy=False))
 
 
 class Words:

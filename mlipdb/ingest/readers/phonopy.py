@@ -159,7 +159,7 @@ def _check_supercell(file: Path, phonon: "Phonopy", data: "PhonopyYamlData") -> 
 
 def _dataset(file: Path, data: "PhonopyYamlData", *, atoms: int) -> dict[str, Any] | None:
     """Displacements with forces: those in the YAML, else FORCE_SETS, which must be of the same displacements."""
-    stored = data.dataset or {}
+    stored: Mapping[str, Any] = data.dataset or {}
     if not stored and _plain(file.name).endswith("phonopy_disp.yaml"):
         raise IngestError(f"{file}: there are no displacements; the file was cut: fetch or make it again")
     if any("forces" in first for first in stored.get("first_atoms", ())) or "forces" in stored:
