@@ -43,12 +43,12 @@ class Line:
     """
 
     def __init__(
-        self, worker: Worker, *, workers: int | None = None, patience: float = BLOCK_PATIENCE, small: int = SMALL
+        self, worker: Worker, *, workers: int | None = None, patience: float = BLOCK_PATIENCE, small: int | None = None
     ) -> None:
         self._worker = worker
         self._wanted = usual_workers() if workers is None else workers
         self._patience = patience
-        self._inside = small  # records to do here
+        self._inside = SMALL if small is None else small  # records to do here
         self._places: deque[_Place] = deque()
         self._in_hand: dict[WorkerProcess, deque[_Place]] = {}  # what each process has not answered yet, oldest first
 
@@ -68,6 +68,10 @@ class Line:
     def full(self) -> bool:
         """Whether a block must be taken out before another one is handed in."""
         return len(self._places) >= min(max(len(self._in_hand), 1) * WAITING, MOST_WAITING)
+
+    def running(self) -> list[WorkerProcess]:
+        """The worker processes that have started up."""
+        return [process for process in self._in_hand if process.ready()]
 
     def put(self, block: Block, depth: Depth) -> None:
         """Hand in a block."""
@@ -97,7 +101,7 @@ class Line:
         self._inside -= len(task.block)
         if self._wanted and self._inside < 0 and not self._in_hand:
             self._in_hand = {WorkerProcess(self._worker): deque() for _ in range(self._wanted)}
-        ready = [process for process in self._in_hand if process.ready()]
+        ready = self.running()
         if not ready:
             return _Place(task, done=self._worker(task))
         process = min(ready, key=lambda process: len(self._in_hand[process]))

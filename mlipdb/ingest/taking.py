@@ -137,7 +137,7 @@ class Taker:
 
     def _keep(self, record: Prepared) -> None:
         self._open.records.append(record)
-        self._open.bytes += len(record.record.frame)
+        self._open.bytes += len(record.record.data)
         self._report.taken += 1
 
     def _reject(self, item: Rejected, file: str) -> None:

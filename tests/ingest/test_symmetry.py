@@ -2,9 +2,9 @@ import moyopy
 import numpy as np
 import pytest
 
-from mlipdb.ingest import symmetry
 from mlipdb.ingest.readers.mptrj import MptrjReader
-from mlipdb.ingest.symmetry import SymmetryFinder, space_group_symbol
+from mlipdb.ingest.symmetry import find_groups, find_groups_carefully, space_group_symbol, symmetry_tool
+from mlipdb.ingest.symmetry_worker import space_group_numbers
 from mlipdb.records import SpaceGroup, SymmetryTool
 from mlipdb.structures import make_structure
 from mlipdb.testing.crashes import KILLER, SLEEPER, dangerous_search
@@ -35,49 +35,37 @@ def test_there_are_two_hundred_and_thirty_different_symbols():
     assert len({space_group_symbol(number) for number in range(1, 231)}) == 230
 
 
+def groups(structures, symprec=1e-2):
+    return find_groups(structures, lambda crystals: space_group_numbers(crystals, symprec))
+
+
 def test_groups_come_in_order_and_only_for_crystals():
     slab = cubic(14, pbc=(True, True, False))
-    with SymmetryFinder(workers=0) as finder:
-        found = finder.submit([cubic(84), slab, diamond()]).result()
-    assert found == [SpaceGroup(221, "Pm-3m"), None, SpaceGroup(227, "Fd-3m")]
-    assert finder.tool == SymmetryTool("moyopy", moyopy.__version__, 1e-2)
+    assert groups([cubic(84), slab, diamond()]) == [SpaceGroup(221, "Pm-3m"), None, SpaceGroup(227, "Fd-3m")]
+    assert groups([slab]) == [None]
+    assert symmetry_tool(1e-2) == SymmetryTool("moyopy", moyopy.__version__, 1e-2)
 
 
 def test_the_tolerance_is_used():
     moved = make_structure([55, 17], [[0.0, 0.0, 0.0], [2.05, 2.0, 2.0]], cell=np.eye(3) * 4.0, pbc=CUBE)
-    numbers = []
-    for symprec in (0.2, 1e-3):
-        with SymmetryFinder(symprec=symprec, workers=0) as finder:
-            numbers += [group.number for group in finder.submit([moved]).result()]
-    assert numbers[0] == 221
-    assert numbers[1] == 99  # P4mm: the move along one axis leaves its fourfold axis
+    assert groups([moved], symprec=0.2)[0].number == 221
+    assert groups([moved], symprec=1e-3)[0].number == 99  # P4mm: the move along one axis leaves its fourfold axis
 
 
 def test_a_crystal_on_which_the_search_fails_has_no_group():
     twice = make_structure([14, 14], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]], cell=np.eye(3) * 4.0, pbc=CUBE)
-    with SymmetryFinder(workers=0) as finder:
-        assert finder.submit([twice, cubic(84)]).result() == [None, SpaceGroup(221, "Pm-3m")]
+    assert groups([twice, cubic(84)]) == [None, SpaceGroup(221, "Pm-3m")]
 
 
-def test_a_small_number_starts_no_process():
-    with SymmetryFinder(workers=2) as finder:
-        finder.submit([cubic(84)]).result()
-        assert finder._pool is None
-
-
-def test_a_worker_that_dies_or_hangs_costs_only_the_crystal_that_did_it(monkeypatch):
-    monkeypatch.setattr(symmetry, "SMALL", 0)
-    elements = [84, KILLER, 84, SLEEPER, 84]
-    with SymmetryFinder(workers=1, search=dangerous_search, patience=4.0) as finder:
-        tasks = [finder.submit([cubic(number) for number in part]) for part in (elements[:3], elements[3:], [84])]
-        found = [group and group.number for task in tasks for group in task.result()]
-    assert found == [221, None, 221, None, 221, 221]
+def test_a_search_that_crashes_or_hangs_costs_only_the_crystal_that_did_it():
+    crystals = [cubic(number) for number in (84, KILLER, 84, SLEEPER, 84)]
+    found = find_groups_carefully(crystals, 1e-2, search=dangerous_search, patience=4.0)
+    assert [group and group.number for group in found] == [221, None, 221, None, 221]
 
 
 def test_space_groups_of_the_ideal_crystals_in_the_sample_that_ships(root):
     frames = list(MptrjReader().frames(root / "mlipdb" / "data" / "gpaw-pbe-sample.json.gz", {}))
-    with SymmetryFinder(workers=0) as finder:
-        groups = finder.submit([frame.structure for frame in frames]).result()
-    last = {frame.material: group.symbol for frame, group in zip(frames, groups, strict=True)}
+    found = groups([frame.structure for frame in frames])
+    last = {frame.material: group.symbol for frame, group in zip(frames, found, strict=True)}
     # The runs end in ideal crystals; its description lists their groups.
     assert set(last.values()) <= {"Fm-3m", "Pm-3m", "F-43m", "Fd-3m", "P6_3/mmc", "P6_3mc", "P4_2/mnm", "Im-3m"}

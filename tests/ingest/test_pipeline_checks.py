@@ -1,0 +1,141 @@
+"""What an ingest does with findings, methods of single frames, tags and rows."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from sqlalchemy import select
+
+import mlipdb
+from mlipdb import registry
+from mlipdb.catalog import Source, StructureRow
+from mlipdb.catalog.finding import FindingRow
+from mlipdb.catalog.tag import StructureTag, Tag
+from mlipdb.errors import IngestError
+from mlipdb.ingest import Frame, IngestSettings, describe, ingest
+from mlipdb.labels import Label, Method
+from mlipdb.structures import make_structure
+
+PBE, SCAN = (Method(kind="dft", name=name, functional=name, code="VASP") for name in ("PBE", "r2SCAN"))
+
+
+@pytest.fixture
+def db(tmp_path):
+    return mlipdb.create(tmp_path / "db")
+
+
+def run(db, path, *, warn=None, **settings):
+    chosen = IngestSettings(reader="mptrj", symprec=None, workers=0, **settings)
+    return ingest(db, [path], settings=chosen, warn=warn)
+
+
+@pytest.fixture
+def odd_file(mptrj_file, record):
+    """Frames whose forces do not sum to zero."""
+    force = [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+    return mptrj_file({"mp-1": {f"mp-1-0-{n}": record(shift=n / 64, force=force) for n in range(40)}})
+
+
+def stored(db):
+    with db.session() as session:
+        return {row.check_name: row.message for row in session.scalars(select(FindingRow))}
+
+
+def test_findings_are_told_before_anything_is_stored_and_kept_with_the_source(db, odd_file):
+    told = []
+
+    def warn(findings):
+        told.append(([finding.check for finding in findings], len(db.query("all").ids)))
+
+    report = run(db, odd_file, warn=warn)
+    checks = [finding.check for finding in report.findings]
+    assert checks
+    assert told == [(checks, 0)]
+    assert stored(db) == {finding.check: finding.message for finding in report.findings}
+    assert [finding["check"] for finding in json.loads(json.dumps(describe(report)))["findings"]] == checks
+
+
+def test_a_repeated_ingest_replaces_the_findings_by_the_same(db, odd_file):
+    run(db, odd_file)
+    before = stored(db)
+    run(db, odd_file)
+    assert stored(db) == before
+
+
+def test_strict_refuses_a_source_with_findings_and_stores_nothing(db, odd_file):
+    with pytest.raises(IngestError, match=r"source 'mptrj' has \d+ finding.*nothing was stored") as caught:
+        run(db, odd_file, strict=True)
+    assert "net_force" in str(caught.value)
+    with db.session() as session:
+        assert session.scalars(select(Source)).all() == []
+    assert not list((db.path / "shards").iterdir())
+
+
+def test_strict_takes_a_source_without_findings(db, small_file):
+    report = run(db, small_file, strict=True)
+    assert (report.taken, report.findings) == (4, [])
+
+
+class TwoMethods:
+    """A line is a place, a method and an id."""
+
+    name: ClassVar[str] = "two-methods"
+    suffixes: ClassVar[tuple[str, ...]] = (".txt",)
+
+    def claims(self, path: Path, head: bytes) -> str | None:
+        return None
+
+    def frames(self, path: Path, options: Mapping[str, Any]) -> Iterator[Frame]:
+        for number, line in enumerate(path.read_text().splitlines()):
+            place, method, name = line.split()
+            yield Frame(
+                structure=make_structure([1], [[0.0, 0.0, float(place)]]),
+                label=Label(energy_uncorrected=-1.0, method={"pbe": PBE, "scan": SCAN}.get(method)),
+                external_id=name,
+                material=f"material {place}",
+                location=f"line {number}",
+                tags={"split": "train" if number % 2 else "test"},
+                row=number,
+            )
+
+
+@pytest.fixture
+def two(db, tmp_path, monkeypatch):
+    def run_lines(*lines):
+        path = tmp_path / "two.txt"
+        path.write_text("\n".join(lines))
+        settings = IngestSettings(
+            reader="two-methods", name="two", symprec=None, workers=0, method=Method(kind="dft", name="own")
+        )
+        return ingest(db, [path], settings=settings)
+
+    monkeypatch.setattr(registry, "load", lambda group, name: TwoMethods)
+    return run_lines
+
+
+def test_a_frame_is_stored_under_the_method_that_its_label_names(db, two):
+    assert two("1 pbe a", "2 scan b", "3 - c").taken == 3
+    made = {name: [label.method.name for label in db.labels(db.find(name))] for name in "abc"}
+    assert made == {"a": ["PBE"], "b": ["r2SCAN"], "c": ["own"]}
+
+
+def test_a_label_of_another_method_is_no_duplicate_and_of_the_same_one_is(db, two):
+    report = two("1 pbe a", "1 scan b", "1 pbe c", "1 scan d", "1 - e")
+    assert (report.taken, report.duplicates) == (3, 2)
+    again = two("1 pbe a", "1 scan b", "1 pbe c", "1 scan d", "1 - e")
+    assert (again.taken, again.duplicates, again.already_taken) == (0, 5, 3)
+
+
+def test_tags_and_rows_are_stored(db, two):
+    two("1 pbe a", "2 scan b", "3 - c")
+    with db.session() as session:
+        columns = select(StructureRow.external_id, StructureRow.source_row, Tag.name, Tag.value)
+        joined = columns.join(StructureTag, StructureTag.structure_id == StructureRow.id).join(Tag)
+        found = session.execute(joined.order_by(StructureRow.id)).all()
+    assert [tuple(row) for row in found] == [
+        ("a", 0, "split", "test"),
+        ("b", 1, "split", "train"),
+        ("c", 2, "split", "test"),
+    ]
