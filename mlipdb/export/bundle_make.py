@@ -16,8 +16,7 @@ from mlipdb.export.items import tags_of
 from mlipdb.export.methods import find_method
 from mlipdb.export.target import deliver
 from mlipdb.labels import Label
-from mlipdb.store.codec import FORMAT_VERSION, Encoder
-from mlipdb.store.shard import structure_key
+from mlipdb.store.codec import Encoder
 from mlipdb.structures import Structure
 from mlipdb.subsets import FrozenSubset, load
 from mlipdb.version import __version__
@@ -176,7 +175,7 @@ class _Making:
             self.labels += 1
 
     def _record(self, number: int, structure: Structure | None, label: Label | None) -> bytes:
-        return self._encoder.encode(structure_key(number), structure, label)
+        return self._encoder.encode(number, structure, label)
 
     def _own_shards(self, ids: Sequence[int]) -> dict[int, int]:
         query = select(StructureRow.id, StructureRow.shard_id).where(StructureRow.id.in_(ids))
@@ -193,7 +192,6 @@ class _Making:
     def _facts(self) -> dict[str, Any]:
         subset = self._subset.describe()
         return {
-            "record_version": FORMAT_VERSION,
             "created_with": f"mlipdb {__version__}",
             "database": self._db.uuid,
             "subset": {key: value for key, value in subset.items() if key not in ("empty_parts",)},

@@ -8,8 +8,7 @@ from mlipdb.errors import CorruptError
 from mlipdb.export.bundle_file import BundleReader
 from mlipdb.labels import Label, Method, check_label
 from mlipdb.records import SpaceGroup, SymmetryTool
-from mlipdb.store.codec import Decoder
-from mlipdb.store.shard import structure_key
+from mlipdb.store.decode import Decoder
 from mlipdb.structures import Structure
 
 
@@ -46,7 +45,7 @@ def bundled_structures(bundle: BundleReader, name: str) -> Iterator[BundledStruc
     """The structures of one member of the folder ``structures``. Raises CorruptError where row and record disagree."""
     decoder = Decoder()
     for row, data in _records(bundle, f"structures/{name}"):
-        record = decoder.decode(structure_key(row["number"]), data)
+        record = decoder.decode(row["number"], data)
         structure, group, tool = record.structure, row["space_group"], row["symmetry"]
         if structure is None or structure.content_hash.hex() != row["content_hash"]:
             raise CorruptError(f"{bundle.path}: the record of {row['external_id']!r} is of another structure")
@@ -72,7 +71,7 @@ def bundled_labels(bundle: BundleReader, name: str) -> Iterator[BundledLabel]:
     """The labels of one member of the folder ``labels``."""
     decoder = Decoder()
     for row, data in _records(bundle, f"labels/{name}"):
-        label = decoder.decode(structure_key(row["number"]), data).label if data else None
+        label = decoder.decode(row["number"], data).label if data else None
         if label is None and row["reason"] is None:
             raise CorruptError(f"{bundle.path}: a label of structure {row['number']} has neither a record nor a reason")
         yield BundledLabel(
