@@ -9,7 +9,7 @@ import typer
 from mlipdb.cli.context import JsonOption, open_database, show_json, talk
 
 if TYPE_CHECKING:
-    from mlipdb.subsets import FrozenSubset
+    from mlipdb.subsets import FrozenSubset, TrainingStatistics
 
 app = typer.Typer(help="Frozen answers of a filter, split into train, validation and test.", no_args_is_help=True)
 
@@ -69,6 +69,31 @@ def show(context: typer.Context, name: NameArgument, json: JsonOption = False) -
 
 
 @app.command()
+def stats(
+    context: typer.Context,
+    name: NameArgument,
+    part: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
+    cutoff: Annotated[float, typer.Option(help="In Å, for neighbours; 0 counts none.")] = 6.0,
+    e0: Annotated[str, typer.Option(help="fit, isolated, isolated:SOURCE, or a JSON file in eV.")] = "fit",
+    energy: Annotated[str, typer.Option(help="Which energy; see docs/training.md.")] = "energy_uncorrected",
+    method: Annotated[str, typer.Option(help="Labels of this method; by default the source's.")] = "",
+    json: JsonOption = False,
+) -> None:
+    """Say what a training would start from: E0s, mean, scale, neighbours. Worked out once and kept."""
+    from mlipdb.subsets import Request, load, parse_reference, training_statistics
+    from mlipdb.trainers.methods import find_method
+
+    db = open_database(context)
+    request = Request(part=part, cutoff=cutoff or None, energy=energy, reference=parse_reference(e0))
+    chosen = find_method(db, method, kind="dft") if method else None
+    found = training_statistics(db, load(db, name), request, method_id=chosen)
+    if json:
+        show_json(found.describe())
+    else:
+        _print_statistics(found)
+
+
+@app.command()
 def diff(
     context: typer.Context,
     first: Annotated[str, typer.Argument(metavar="A", help="Name of a frozen subset.")],
@@ -86,6 +111,21 @@ def diff(
     titles = ("in both", f"only in {first}", f"only in {second}", "in another part")
     for title, ids in zip(titles, (found.both, found.only_first, found.only_second, found.moved), strict=True):
         print(f"{title:<{max(map(len, titles))}}  {_ids(ids)}")
+
+
+def _print_statistics(found: "TrainingStatistics") -> None:
+    from mlipdb.structures import SYMBOLS
+
+    print(f"structures   {found.structures} ({found.energies} with energy), {found.atoms} atoms")
+    print(f"E0           {found.e0_kind}; rank {found.rank} of {found.elements}, rest {found.residual_rms:.6g} eV/atom")
+    for number, value in sorted(found.e0.items()):
+        print(f"  {SYMBOLS[number]:<2} {value:.8f} eV")
+    print(f"mean         {found.mean:.6g} eV/atom above the E0s")
+    print(f"scale        {found.scale:.6g} eV/Å (rms force component)")
+    if found.neighbours is not None:
+        print(f"neighbours   {found.neighbours:.4g} per atom")
+    if found.rank < found.elements and found.e0_kind == "fit":
+        talk(f"warning: the data decide {found.rank} of {found.elements} E0s only; those of least norm were taken")
 
 
 def _ids(ids: Any, *, shown: int = 10) -> str:

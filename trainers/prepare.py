@@ -13,8 +13,15 @@ from mlipdb.database import Database
 from mlipdb.errors import TrainError
 from mlipdb.labels import ENERGY_KINDS
 from mlipdb.structures import SYMBOLS
-from mlipdb.subsets.statistics import fit_e0
+from mlipdb.subsets.reference import parse_reference
 from mlipdb.subsets.subset import FrozenSubset
+from mlipdb.subsets.training_statistics import (
+    Request,
+    TrainingStatistics,
+    keep_statistics,
+    kept_statistics,
+    one_method,
+)
 from mlipdb.trainers.alignment import Alignment, align
 from mlipdb.trainers.batching.feed import Feed
 from mlipdb.trainers.batching.packing import Sizes, choose_shapes
@@ -71,7 +78,7 @@ def prepare(
     train = _find(db, subset, part="train", recipe=recipe, teacher_id=teacher_id)
     validation = _find(db, subset, part="validation", recipe=recipe, teacher_id=None)
     _check_labels(db, train.survey, recipe=recipe)
-    facts = data_facts(train.survey, elements=subset_elements(db, subset), e0=student_e0(train.survey))
+    facts = data_facts(_statistics(db, subset, train.survey, recipe=recipe), elements=subset_elements(db, subset))
     _say_unseen(train.survey, facts=facts, say=say)
     alignment = None if teacher_id is None else _align_teacher(train.survey, recipe=recipe, say=say)
     convention = _convention(facts, alignment, recipe=recipe)
@@ -85,10 +92,16 @@ def prepare(
     )
 
 
-def student_e0(found: Survey) -> dict[int, float]:
-    """Energies in eV per atom of each element that fit the labelled totals best, by least squares in float64."""
-    fit = fit_e0(_where(found.compositions, found.has_energy), found.energies[found.has_energy])
-    return dict(zip(fit.atomic_numbers.tolist(), fit.e0.tolist(), strict=True))
+def _statistics(db: Database, subset: FrozenSubset, found: Survey, *, recipe: Recipe) -> TrainingStatistics:
+    """E0s, mean, scale and neighbours of the train part: those that are kept, else from the survey, and kept."""
+    request = Request(
+        cutoff=student_cutoff(recipe.model), energy=recipe.data.energy, reference=parse_reference(recipe.data.e0)
+    )
+    method = label_method(db, recipe)
+    if method is None:
+        method = one_method(db, subset, part="train", choose="--set data.method=NUMBER")
+    known = kept_statistics(db, subset, request, method_id=method)
+    return known or keep_statistics(db, subset, request, found.part_data(), method_id=method)
 
 
 def label_method(db: Database, recipe: Recipe) -> int | None:

@@ -29,10 +29,11 @@ class DistillationRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class DataRecipe:
-    """Which labels are learnt, and how much memory may hold neighbour lists."""
+    """Which labels are learnt and from which E0s, and how much memory may hold neighbour lists."""
 
     energy: Literal["energy_uncorrected", "energy_corrected", "free_energy", "energy_zero"] = "energy_uncorrected"
     method: str = ""
+    e0: str = "fit"
     cache_gib: float = 2.0
     threads: int = 2
 

@@ -5,12 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
-import numpy as np
 
 from mlipdb import registry
-from mlipdb.subsets.statistics import energy_shift
+from mlipdb.subsets.training_statistics import TrainingStatistics
 from mlipdb.trainers.models.base import AbstractForceField
-from mlipdb.trainers.survey import Survey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +26,15 @@ class DataFacts:
     avg_n_neighbors: float
 
 
-def data_facts(found: Survey, *, elements: Iterable[int], e0: Mapping[int, float]) -> DataFacts:
-    """The facts of a training set; elements are those that the model must know, e0 (eV) is 0 where absent."""
+def data_facts(found: TrainingStatistics, *, elements: Iterable[int]) -> DataFacts:
+    """The facts of a training set; elements are those that the model must know, with E0 0 where there is none."""
     numbers = tuple(sorted(elements))
-    reference = np.array([sum(e0.get(z, 0.0) * n for z, n in each.items()) for each in found.compositions])
-    labelled = found.has_energy
     return DataFacts(
         atomic_numbers=numbers,
-        e0=tuple(float(e0.get(number, 0.0)) for number in numbers),
-        scale=found.force_rms,
-        shift=energy_shift((found.energies - reference)[labelled], found.sizes.atoms[labelled]),
-        avg_n_neighbors=found.mean_neighbours or 1.0,
+        e0=tuple(float(found.e0.get(number, 0.0)) for number in numbers),
+        scale=found.scale,
+        shift=found.mean,
+        avg_n_neighbors=found.neighbours or 1.0,
     )
 
 

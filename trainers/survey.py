@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from mlipdb.subsets.statistics import ForceScale
+from mlipdb.subsets.training_statistics import PartData
 from mlipdb.trainers.batching.packing import Sizes
 from mlipdb.trainers.batching.records import Record
 
@@ -42,10 +43,9 @@ class Survey:
         """Atomic numbers that occur."""
         return frozenset(number for composition in self.compositions for number in composition)
 
-    @property
-    def mean_neighbours(self) -> float:
-        """Mean over structures of edges per atom (not edges over atoms of all: large cells would count more)."""
-        return float(np.mean(self.sizes.edges / self.sizes.atoms)) if len(self) else 0.0
+    def part_data(self) -> PartData:
+        """What the statistics of a training are made of."""
+        return PartData(self.compositions, self.energies, self.has_energy, self.sizes.edges, self.force_rms)
 
 
 def survey(records: Iterable[Record], *, energy: str) -> Survey:

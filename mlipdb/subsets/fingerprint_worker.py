@@ -12,7 +12,8 @@ import vesin
 from ase.data import covalent_radii
 from jaxtyping import Bool, Float64, Int64, UInt8
 
-from mlipdb.structures import reduced_formula
+from mlipdb.structures import StructureError, reduced_formula
+from mlipdb.subsets.neighbours import completed_cell
 
 # cell in Å with rows as lattice vectors (zero rows where there is none), positions in Å, atomic numbers, periodicity
 Crystal = tuple[
@@ -41,7 +42,7 @@ def _fingerprint(crystal: Crystal, symprec: float, bond: float, lowest_group: in
             return f"{formula}/{sites[0]}/{_digest(sites[1])}"
     try:
         bonds = _bond_hash(cell, positions, numbers, np.array(pbc), bond)
-    except (RuntimeError, ValueError):  # a cell that spans no volume
+    except (RuntimeError, ValueError, StructureError):  # a cell that spans no volume
         return None
     return f"{formula}/bonds/{bonds}"
 
@@ -110,7 +111,7 @@ def _bonds(
     """Both ends of each bond, in both directions, images included."""
     radii = covalent_radii[numbers]
     calculator = vesin.NeighborList(cutoff=2 * bond * float(radii.max()), full_list=True, sorted=False, n_threads=1)
-    box = np.where(pbc[:, None], cell, np.eye(3)) if pbc.any() and not pbc.all() else cell
+    box = completed_cell(cell, (bool(pbc[0]), bool(pbc[1]), bool(pbc[2])))
     found = calculator.compute(points=positions, box=box, periodic=pbc, quantities="ijd")
     first, second = found[0].astype(np.int64), found[1].astype(np.int64)
     bonded = found[2] < bond * (radii[first] + radii[second])

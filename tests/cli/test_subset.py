@@ -75,3 +75,31 @@ def test_an_empty_part_is_said_on_stderr(subset):
 )
 def test_what_cannot_be_done_fails(subset, words):
     assert subset(*words).exit_code == 1
+
+
+def test_the_statistics_of_a_training_are_shown(database, subset, tmp_path):
+    subset("freeze", "all-of-it", "all", "--fractions", "100/0/0")
+    found = json.loads(subset("stats", "all-of-it", "--cutoff", "4", "--json").stdout)
+    assert found["structures"] == 300
+    assert found["rank"] == found["elements"] - 1  # rock salts: one halogen for one alkali
+    text = subset("stats", "all-of-it", "--cutoff", "4")
+    assert f"neighbours   {found['neighbours']:.4g} per atom" in text.stdout
+    assert "warning: the data decide 8 of 9 E0s" in text.stderr
+    energies = tmp_path / "e0.json"
+    energies.write_text(json.dumps(dict.fromkeys(["Li", "Na", "K", "Rb", "Y", "F", "Cl", "Br", "I"], -3.0)))
+    given = json.loads(subset("stats", "all-of-it", "--cutoff", "0", "--e0", str(energies), "--json").stdout)
+    assert given["neighbours"] is None
+    assert given["e0"]["39"] == -3.0
+
+
+def test_a_split_is_chosen_on_the_command_line(subset, tmp_path):
+    frozen = json.loads(subset("freeze", "no-yttrium", "all", "--split-by", "element:Y", "--json").stdout)
+    assert frozen["split_by"] == "element:Y"
+    assert frozen["splits"]["test"] == 60
+    path = tmp_path / "parts.json"
+    path.write_text(
+        json.dumps({"train": [f"material-{i}" for i in range(90)], "test": [f"material-{i}" for i in range(90, 100)]})
+    )
+    official = json.loads(subset("freeze", "official", "all", "--split-file", str(path), "--json").stdout)
+    assert official["splits"] == {"train": 270, "validation": 0, "test": 30}
+    assert official["empty_parts"] == []
