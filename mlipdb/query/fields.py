@@ -15,7 +15,7 @@ from mlipdb.query.facets import (
     SystemFacet,
 )
 from mlipdb.query.formulas import stored_formula, stored_system
-from mlipdb.query.lists import Elements, ListRelation, Methods, Subsets
+from mlipdb.query.lists import Elements, ListRelation, Methods, Subsets, Tags
 from mlipdb.query.relations import Coded, HasArray, HessianRows, Named, OfLabel, Relation, Scalar
 from mlipdb.query.spacegroups import short_symbols, space_group_number
 from mlipdb.structures import ATOMIC_NUMBERS
@@ -187,11 +187,22 @@ def _lists(subsets: Mapping[str, int]) -> list[Field]:
         Field("_mlipdb_method", "list", "names of the methods that labelled it", items=Methods()),
         Field("_mlipdb_teacher", "list", "names of the teachers among them", items=Methods("teacher")),
         Field("_mlipdb_subset", "list", "frozen subsets that it is in", items=Subsets(subsets), spelling=frozen),
+        Field(
+            "_mlipdb_tags",
+            "list",
+            "words that its source gave it, as subset=SPICE Dipeptides; `tags` for short",
+            items=Tags(),
+            spelling=Spelling("tag, which is written name=value", _stored_tag),
+        ),
     ]
 
 
 def _known_element(symbol: str) -> str | None:
     return symbol if symbol in ATOMIC_NUMBERS else None
+
+
+def _stored_tag(text: str) -> str | None:
+    return text if "=" in text else None
 
 
 def _stored_symbol(symbol: str) -> str | None:

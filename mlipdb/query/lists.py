@@ -1,13 +1,13 @@
-"""Fields that are lists: the elements, methods, teachers and subsets of a structure. A list is always known."""
+"""Fields that are lists: the elements, methods, teachers, subsets and tags of a structure. A list is always known."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Protocol, runtime_checkable
 
-from sqlalchemy import func, not_, or_, select, true
+from sqlalchemy import and_, func, not_, or_, select, true
 
-from mlipdb.catalog import LabelRow, MethodRow, StructureElement, StructureRow, SubsetMember
+from mlipdb.catalog import LabelRow, MethodRow, StructureElement, StructureRow, StructureTag, SubsetMember, Tag
 from mlipdb.query.predicate import Predicate
 from mlipdb.query.relations import Ids, Sql
 from mlipdb.structures import ATOMIC_NUMBERS
@@ -109,3 +109,26 @@ class Subsets:
 
     def _members(self, subset_ids: Sequence[int]) -> Ids:
         return select(SubsetMember.structure_id).where(SubsetMember.subset_id.in_(subset_ids))
+
+
+@dataclass(frozen=True)
+class Tags:
+    """The words that its source gave a structure, each written ``name=value``."""
+
+    def has_any(self, items: Sequence[str]) -> Sql:
+        """True where at least one of the items is in the list."""
+        return StructureRow.id.in_(select(StructureTag.structure_id).where(StructureTag.tag_id.in_(self._ids(items))))
+
+    def has_only(self, items: Sequence[str]) -> Sql:
+        """True where nothing but the items is in the list."""
+        others = select(StructureTag.structure_id).where(StructureTag.tag_id.not_in(self._ids(items)))
+        return not_(StructureRow.id.in_(others))
+
+    def length(self, predicate: Predicate) -> Sql:
+        """True where the number of different items satisfies the predicate."""
+        count = select(func.count()).where(StructureTag.structure_id == StructureRow.id)
+        return predicate.sql(count.correlate(StructureRow).scalar_subquery())
+
+    def _ids(self, items: Sequence[str]) -> Ids:
+        pairs = [item.partition("=") for item in items]
+        return select(Tag.id).where(or_(*(and_(Tag.name == name, Tag.value == value) for name, _, value in pairs)))

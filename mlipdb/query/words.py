@@ -10,7 +10,14 @@ from mlipdb.query.spacegroups import short_symbols, space_group_number
 from mlipdb.structures import ATOMIC_NUMBERS
 
 EVERYTHING = "all"
-ALIASES = {"gap": "_mlipdb_band_gap"}
+ALIASES = {
+    "gap": "_mlipdb_band_gap",
+    "tags": "_mlipdb_tags",
+    "source": "_mlipdb_source",
+    "material": "_mlipdb_material",
+    "method": "_mlipdb_method",
+    "teacher": "_mlipdb_teacher",
+}
 KEYWORDS = {
     *("AND", "OR", "NOT", "IS", "KNOWN", "UNKNOWN", "HAS", "ALL", "ANY", "ONLY"),
     *("CONTAINS", "STARTS", "ENDS", "WITH", "LENGTH", "TRUE", "FALSE"),

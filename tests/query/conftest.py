@@ -18,14 +18,18 @@ from mlipdb.catalog import (
     Source,
     StructureElement,
     StructureRow,
+    StructureTag,
     Subset,
     SubsetMember,
+    Tag,
 )
-from mlipdb.query import select_structure_ids
+from mlipdb.catalog.facets import fill_facets
+from mlipdb.query import select_structure_ids, structure_ids
 from mlipdb.structures import ATOMIC_NUMBERS, chemical_system, reduced_formula
 
 METHODS = {1: ("PBE", "dft"), 2: ("r2SCAN", "dft"), 3: ("nequix-mp-1", "teacher"), 4: ("mace_mp", "teacher")}
 SUBSETS = {"first": 1, "second_half": 2, "nobody": 3}
+TAGS = [("subset", "SPICE Dipeptides"), ("subset", "µ=1"), ("split", "train"), ("split", "test")]
 SYMBOLS = ["Li", "Fe", "O", "Y", "Zr", "P"]
 GROUPS = [None, 1, 5, 8, 62, 194, 221]
 
@@ -56,6 +60,7 @@ class FakeStructure:
     pbc: int
     charge: float | None
     spin: int | None
+    tags: dict[str, str]
     labels: list[FakeLabel] = field(default_factory=list)
     subsets: list[str] = field(default_factory=list)
 
@@ -73,6 +78,11 @@ class FakeCatalog:
     def ids(self, text: str) -> list[int]:
         with Session(self.engine) as session:
             return list(session.scalars(select_structure_ids(text, subsets=self.subsets)))
+
+    def found(self, text: str) -> list[int]:
+        """From facets where they can answer."""
+        with Session(self.engine) as session:
+            return structure_ids(session, text).tolist()
 
     def matching(self, condition: Callable[[FakeStructure], bool | None]) -> list[int]:
         return [structure.id for structure in self.structures if condition(structure)]
@@ -92,6 +102,7 @@ def random_structure(draw: random.Random, number: int) -> FakeStructure:
         pbc=periodic,
         charge=draw.choice([None, -1.0, 0.0, 0.5]),
         spin=draw.choice([None, 1, 3]),
+        tags={name: value for name, value in draw.sample(TAGS, 2) if draw.random() < 0.7},
         labels=[label for method in METHODS for label in random_parts(draw, method)],
         subsets=[name for name in ("first", "second_half") if draw.random() < 0.4],
     )
@@ -127,9 +138,10 @@ def insert(session: Session, structures: list[FakeStructure]) -> None:
         MethodRow(id=i, hash=str(i), kind=kind, name=name, settings={}) for i, (name, kind) in METHODS.items()
     )
     shard = {"kind": "structures", "records": 1, "bytes": 1, "sha256": "-", "format_version": 1}
-    session.add(ShardRow(id=1, path="-", first_structure_id=1, last_structure_id=9, sealed_at=when, **shard))
+    session.add(ShardRow(id=1, path="-", first_structure_id=1, last_structure_id=150, sealed_at=when, **shard))
     frozen = {"filter": "-", "hash": "-", "size": 0, "split_by": "material", "fractions": "90/5/5", "seed": 0}
     session.add_all(Subset(id=number, name=name, created_at=when, **frozen) for name, number in SUBSETS.items())
+    session.add_all(Tag(id=number, name=name, value=value) for number, (name, value) in enumerate(TAGS, 1))
     session.flush()
     for structure in structures:
         session.add(structure_row(structure, source=sources[structure.source], material=materials[structure.material]))
@@ -177,6 +189,8 @@ def dependent_rows(structure: FakeStructure) -> Iterator[Base]:
             hessian_rows=label.rows,
             shard_id=None if label.status == "failed" else 1,
         )
+    for tag in structure.tags.items():
+        yield StructureTag(tag_id=TAGS.index(tag) + 1, structure_id=structure.id)
     for name in structure.subsets:
         yield SubsetMember(subset_id=SUBSETS[name], structure_id=structure.id, split="train")
 
@@ -188,6 +202,8 @@ def fill(engine: Engine) -> FakeCatalog:
     Base.metadata.create_all(engine)
     with Session(engine) as session:
         insert(session, structures)
+        fill_facets(session)
+        session.commit()
     return FakeCatalog(structures, engine, SUBSETS)
 
 

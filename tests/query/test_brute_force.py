@@ -87,6 +87,10 @@ LISTS: dict[str, tuple[Callable[[Any], set[str]], list[str]]] = {
         ["PBE", "nequix-mp-1", "mace_mp"],
     ),
     "_mlipdb_subset": (lambda s: set(s.subsets), ["first", "second_half", "nobody"]),
+    "tags": (
+        lambda s: {f"{name}={value}" for name, value in s.tags.items()},
+        ["subset=SPICE Dipeptides", "subset=µ=1", "split=train", "split=test", "split=", "=train"],
+    ),
 }
 
 
@@ -221,14 +225,15 @@ def filters(catalog: Any) -> st.SearchStrategy[Filter]:
 @given(data=st.data())
 def test_a_random_filter_matches_what_a_loop_in_python_matches(catalog, data):
     text, condition = data.draw(filters(catalog))
-    assert catalog.ids(text) == catalog.matching(condition), text
+    assert catalog.ids(text) == catalog.found(text) == catalog.matching(condition), text
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 def test_postgresql_gives_the_same_answers(postgresql_catalog, data):
     text, condition = data.draw(filters(postgresql_catalog))
-    assert postgresql_catalog.ids(text) == postgresql_catalog.matching(condition), text
+    expected = postgresql_catalog.matching(condition)
+    assert postgresql_catalog.ids(text) == postgresql_catalog.found(text) == expected, text
 
 
 def test_the_random_catalog_has_every_kind_of_gap(catalog):

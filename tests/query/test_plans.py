@@ -29,6 +29,7 @@ def plan(catalog, text: str) -> list[str]:
         ('_mlipdb_material="mp-1"', "ix_structure_material_id (material_id=?)"),
         ('_mlipdb_teacher HAS "nequix-mp-1"', "label USING INDEX ix_label_method_id_structure_id (method_id=?)"),
         ("first", "subset_member USING PRIMARY KEY (subset_id=?)"),
+        ('tags HAS "split=train"', "structure_tag USING PRIMARY KEY (tag_id=?)"),
         ("Y AND gap>=5", "structure USING INTEGER PRIMARY KEY (rowid=?)"),
     ],
 )
