@@ -15,6 +15,7 @@ from mlipdb.cli.leakage import fingerprint, leakage
 from mlipdb.cli.query import query
 from mlipdb.cli.quickstart import quickstart
 from mlipdb.cli.show import show
+from mlipdb.cli.source import app as source_app
 from mlipdb.cli.stats import stats
 from mlipdb.cli.subset import app as subset_app
 from mlipdb.cli.train import train
@@ -40,6 +41,7 @@ def options(
 
 app.command()(quickstart)
 app.command()(ingest)
+app.add_typer(source_app, name="source")
 app.command()(label)
 app.command()(train)
 app.command()(evaluate)

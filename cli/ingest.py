@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,16 +11,23 @@ import typer
 from mlipdb.cli.context import JsonOption, create_database, show_json, talk
 
 if TYPE_CHECKING:
-    from mlipdb.ingest import IngestReport, IngestSettings
+    from mlipdb.ingest import Choice, IngestReport, IngestSettings
 
 SHOWN = 5  # quarantined records in the summary
 
 
 def ingest(
     context: typer.Context,
-    reader: Annotated[str, typer.Argument(metavar="FORMAT", help="mptrj, extxyz, or the name of a reader plug-in.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHAT",
+            help="A published source (mlipdb source list), a format (mptrj, extxyz, vasprun, …), or auto.",
+        ),
+    ],
     paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="PATH…", help="Files; mptrj without one fetches the published file.")
+        list[Path] | None,
+        typer.Argument(metavar="PATH…", help="Files or folders; a published source without one is fetched."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the source; default: the format's or the file's.")] = None,
     key: Annotated[
@@ -31,7 +39,10 @@ def ingest(
     method: Annotated[str | None, typer.Option(metavar="FUNCTIONAL/CODE", help="Level of theory: PBE/VASP.")] = None,
     no_symmetry: Annotated[bool, typer.Option("--no-symmetry", help="Do not search for space groups.")] = False,
     symprec: Annotated[float, typer.Option(help="Tolerance of the space-group search in Å.")] = 1e-2,
-    workers: Annotated[int | None, typer.Option(help="Processes for the search; default: one per core.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that read and search; default: one per core.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Check all first; store nothing where a check finds anything.")
+    ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing; say where to put the file.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -40,35 +51,32 @@ def ingest(
     from mlipdb.ingest import ingest as run
 
     settings = IngestSettings(
-        reader=reader,
+        reader=what,
         name=name,
         method=parse_method(method) if method else None,
         keys=_pairs(key, "--key"),
         units=_pairs(unit, "--unit"),
         symprec=None if no_symmetry else symprec,
         workers=workers,
+        strict=strict,
     )
-    files, settings = _files(settings, paths or [], offline=offline)
-    report = run(create_database(context), files, settings=settings, progress=ProgressLine())
+    choice = _choice(settings, paths or [], offline=offline)
+    db, line = create_database(context), ProgressLine()
+    report = run(db, choice.paths, settings=choice.settings, progress=line, warn=show_findings)
     show_report(report, json=json)
 
 
-def _files(settings: "IngestSettings", paths: list[Path], *, offline: bool) -> tuple[list[Path], "IngestSettings"]:
-    """The files given, or the published one, whose licence and citation are then known."""
-    from dataclasses import replace
+def _choice(settings: "IngestSettings", paths: list[Path], *, offline: bool) -> "Choice":
+    """What to read; a usage error where a path is missing."""
+    from mlipdb.ingest import NoPathError, choose
 
-    from mlipdb import registry
-    from mlipdb.download import fetch
-    from mlipdb.ingest import GROUP, PUBLISHED
-
-    registry.check(GROUP, settings.reader)
-    if paths:
-        return paths, settings
-    if settings.reader not in PUBLISHED:
-        raise typer.BadParameter(f"{settings.reader} needs a PATH: it has no published file")
-    file = PUBLISHED[settings.reader]
-    path = fetch(file.url, md5=file.md5, name=file.name, offline=offline, progress=DownloadLine(file.name))
-    return [path], replace(settings, licence=file.licence, citation=file.citation, version=file.version)
+    try:
+        choice = choose(settings, paths, offline=offline, progress=DownloadLine)
+    except NoPathError as error:
+        raise typer.BadParameter(str(error), param_hint="PATH") from error
+    for note in choice.notes:
+        talk(note)
+    return choice
 
 
 def _pairs(texts: list[str] | None, flag: str) -> dict[str, str]:
@@ -98,8 +106,16 @@ def show_report(report: "IngestReport", *, json: bool) -> None:
         print(f"    {record.key} ({record.location}): {record.reason}")
     if report.quarantined > SHOWN:
         print("    … --json lists them; the table quarantine has them all")
+    for finding in report.findings:
+        print(f"  {finding.severity:12s} {finding.check}: {finding.message}")
     for note in report.notes:
         talk(f"note: {note}")
+
+
+def show_findings(findings: "Sequence[Finding]") -> None:
+    """Say what the checks find in the first records, before anything is stored."""
+    for finding in findings:
+        talk(f"{finding.severity}: {finding.check}: {finding.message}")
 
 
 class ProgressLine:

@@ -1,13 +1,21 @@
 """From source files to the database."""
 
+from mlipdb.ingest.choice import Choice as Choice
+from mlipdb.ingest.choice import NoPathError as NoPathError
+from mlipdb.ingest.choice import choose as choose
 from mlipdb.ingest.pipeline import GROUP as GROUP
 from mlipdb.ingest.pipeline import IngestSettings as IngestSettings
 from mlipdb.ingest.pipeline import ingest as ingest
 from mlipdb.ingest.pipeline import parse_method as parse_method
-from mlipdb.ingest.published import PUBLISHED as PUBLISHED
 from mlipdb.ingest.published import PublishedFile as PublishedFile
+from mlipdb.ingest.published import PublishedSource as PublishedSource
+from mlipdb.ingest.published import published_sources as published_sources
 from mlipdb.ingest.reader import Frame as Frame
 from mlipdb.ingest.reader import Reader as Reader
 from mlipdb.ingest.reader import Rejected as Rejected
+from mlipdb.ingest.recognise import Recognised as Recognised
+from mlipdb.ingest.recognise import recognise as recognise
 from mlipdb.ingest.report import IngestReport as IngestReport
 from mlipdb.ingest.report import describe as describe
+from mlipdb.ingest.source_facts import describe_source as describe_source
+from mlipdb.ingest.source_facts import list_sources as list_sources
