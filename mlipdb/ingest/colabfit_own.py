@@ -23,7 +23,7 @@ def own_facts(path: Path) -> dict[str, Any] | None:
     try:
         found = (pq.read_schema(path).metadata or {}).get(KEY)
         about = orjson.loads(found) if found else None
-    except (pa.ArrowException, OSError, orjson.JSONDecodeError):
+    except (pa.ArrowException, OSError, ValueError):
         return None
     return about if isinstance(about, dict) else None
 

@@ -23,7 +23,7 @@ def columns_of(path: Path, head: bytes) -> frozenset[str]:
     try:
         with pq.ParquetFile(path) as file:
             return frozenset(file.schema_arrow.names)
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, ValueError):  # ValueError: names that are no text
         return frozenset()
 
 
@@ -40,14 +40,14 @@ def batches(
 
     row = 0
     try:
-        with pq.ParquetFile(path, memory_map=False) as file:
+        with pq.ParquetFile(path, memory_map=False, page_checksum_verification=True) as file:
             present = file.schema_arrow.names
             _check(path, present, needed)
             columns = [name for name in (*needed, *wanted) if name in present]
             for batch in file.iter_batches(batch_size=BATCH, columns=columns):
                 yield row, batch, frozenset(columns)
                 row += len(batch)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise IngestError(
             f"{path}: cannot be read on after row {row} ({error}); the file is cut or damaged: fetch it again and "
             "repeat the command, which skips what it has"

@@ -72,9 +72,9 @@ class SpiceReader:
         try:
             with h5py.File(path, "r") as file:
                 for name in file:
-                    yield from _group(name, file[name], meaning)
+                    yield from _group(name, file, meaning)
                     done = f"the group {name!r}"
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
             raise IngestError(
                 f"{path}: HDF5 cannot read on after {done} ({error}); the file is cut or damaged: fetch it again and "
                 "repeat the command, which skips what it has"
@@ -132,9 +132,10 @@ class _Molecule:
     tags: dict[str, str]
 
 
-def _group(name: str, group: Any, meaning: _Meaning) -> Iterator[Frame | Rejected]:
+def _group(name: str, file: Any, meaning: _Meaning) -> Iterator[Frame | Rejected]:
     location = f"group {name}"
     try:
+        group = file[name]
         molecule = _molecule(name, group)
         count = group["conformations"].shape[0]
         for start in range(0, count, BLOCK):
