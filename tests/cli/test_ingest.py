@@ -6,8 +6,8 @@ from typer.testing import CliRunner
 
 import mlipdb
 from mlipdb.cli.ingest import DownloadLine, ProgressLine, ingest
-from mlipdb.errors import DownloadError, IngestError
-from mlipdb.ingest import IngestReport
+from mlipdb.errors import ConfigError, DownloadError, IngestError
+from mlipdb.ingest import IngestReport, list_sources
 
 XYZ = "1\nProperties=species:S:1:pos:R:3 energy={0} REF_energy={1}\nH 0 0 0\n"
 
@@ -93,3 +93,32 @@ def test_progress_is_shown_on_a_terminal_only(capsys, monkeypatch):
     shown = capsys.readouterr().err
     assert "1200 frames" in shown
     assert "f: 10 of 20 MB" in shown
+
+
+def test_strict_stores_nothing_and_lists_the_findings(run, tmp_path):
+    head = "2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-1.5\n"
+    rows = [f"{head}H 0 0 0 0 0 500\nH 0 0 {1 + n / 100} 0 0 -500\n" for n in range(30)]
+    (tmp_path / "a.xyz").write_text("".join(rows))
+    result = run("extxyz", tmp_path / "a.xyz", "--workers", 0, "--strict")
+    assert isinstance(result.exception, IngestError)
+    assert "large_forces" in str(result.exception)
+    assert list_sources(mlipdb.open(tmp_path / "db"))[-1]["name"] != "a"
+    result = run("extxyz", tmp_path / "a.xyz", "--workers", 0)
+    assert result.exit_code == 0, result.output
+    assert "large_forces: " in result.stdout
+    assert "warning: large_forces" in result.stderr
+    assert list_sources(mlipdb.open(tmp_path / "db"))[-1]["ingested"]["structures"] == 30
+
+
+def test_a_folder_is_ingested_whole(run, tmp_path):
+    for place in ("x", "y"):
+        (tmp_path / "tree" / place).mkdir(parents=True)
+        (tmp_path / "tree" / place / "a.xyz").write_text(XYZ.format(-1, -1).replace("0 0 0", f"0 0 {ord(place)}"))
+    result = run("extxyz", tmp_path / "tree", "--workers", 0)
+    assert "tree: 2 records read" in result.stdout
+
+
+def test_a_source_that_is_not_fetched_tells_what_to_get(run):
+    result = run("omat24")
+    assert isinstance(result.exception, ConfigError)
+    assert "omat/241220/omat/val/rattled-1000.tar.gz" in str(result.exception)
