@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from mlipdb.arrays import StoredArrays
 from mlipdb.catalog import CatalogInfo, LabelRow, MethodRow, Source, StructureRow
-from mlipdb.catalog.engine import SQLITE_NAME, make_engine
+from mlipdb.catalog.engine import default_catalog, make_engine, make_postgresql_database
 from mlipdb.catalog.facets import add_label_facets
 from mlipdb.catalog.lookup import expected_shards, find_entry, find_external, methods_of
 from mlipdb.catalog.rows import (
@@ -62,23 +62,34 @@ def open_database(path: Path | str) -> "Database":
     return Database(directory, engine=engine, uuid=found.uuid)
 
 
-def create_database(path: Path | str, *, catalog: str = SQLITE_NAME) -> "Database":
-    """The database in a directory, made when there is none; catalog is a file name in it or a PostgreSQL URL."""
+def create_database(path: Path | str, *, catalog: str | None = None) -> "Database":
+    """The database in a directory, made when there is none.
+
+    catalog is a file name in it or a PostgreSQL URL, whose database is made when the server has none of that name; by
+    default what $MLIPDB_CATALOG says, else a SQLite file.
+    """
     directory = Path(path)
     if (directory / "mlipdb.toml").exists():
         return open_database(directory)
     directory.mkdir(parents=True, exist_ok=True)
     with WriterLock(directory / "lock"):
         if not (directory / "mlipdb.toml").exists():
-            engine = make_engine(directory, catalog)
+            chosen = catalog or default_catalog()
+            make_postgresql_database(chosen)
+            engine = make_engine(directory, chosen)
             upgrade(engine)
             # After a crash here the catalog may exist already: then its identity stands.
             with Session(engine) as session, session.begin():
                 uuid = session.scalar(select(CatalogInfo.uuid))
+                if uuid and session.scalar(select(ShardRow.id).limit(1)):
+                    raise CatalogError(
+                        f"{directory}: this catalog is in use by database {uuid}, whose shards are elsewhere; "
+                        "name another catalog, or the directory of that database"
+                    )
                 if uuid is None:
                     uuid = str(uuids.uuid4())
                     session.add(CatalogInfo(uuid=uuid, created_with=__version__, created_at=now()))
-            write_manifest(directory, Manifest(uuid=uuid, catalog=catalog))
+            write_manifest(directory, Manifest(uuid=uuid, catalog=chosen))
             engine.dispose()
     return open_database(directory)
 

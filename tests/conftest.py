@@ -1,6 +1,7 @@
 """Settings and data that every test may use."""
 
 import os
+import re
 import sys
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,59 @@ for setting, choice in STRICT.items():
     jax.config.update(setting, choice)
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--catalog",
+        choices=["sqlite", "postgresql"],
+        default="sqlite",
+        help="where the tests' databases have their catalogs when a test does not say; postgresql starts a server",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("catalog") == "postgresql":
+        # a test that leaves a database open leaves connections to the garbage collector, which SQLite does not mind
+        config.addinivalue_line("filterwarnings", "ignore:connection .* was deleted while still open:ResourceWarning")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With PostgreSQL, the tests about SQLite itself have nothing to say."""
+    if config.getoption("catalog") == "sqlite":
+        return
+    other = [item for item in items if item.get_closest_marker("sqlite")]
+    config.hook.pytest_deselected(items=other)
+    items[:] = [item for item in items if item not in other]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def catalog_of_new_databases(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """With --catalog postgresql, every database that a test makes has a catalog of its own on a private server."""
+    if request.config.getoption("catalog") == "sqlite":
+        yield None
+        return
+    server = request.getfixturevalue("postgresql_server")
+    os.environ["MLIPDB_CATALOG"] = f"postgresql+psycopg://mlipdb@/mlipdb_{{id}}?host={server}"
+    yield server
+    del os.environ["MLIPDB_CATALOG"]
+
+
+@pytest.fixture(autouse=True)
+def drop_catalogs(request: pytest.FixtureRequest, catalog_of_new_databases: str | None) -> Iterator[None]:
+    """The catalogs of databases below a test's own folder go with the test, so that thousands do not pile up."""
+    own = catalog_of_new_databases is not None and "tmp_path" in request.fixturenames
+    folder = request.getfixturevalue("tmp_path") if own else None
+    yield
+    manifests = folder.rglob("mlipdb.toml") if folder else ()
+    names = {name for path in manifests for name in re.findall(r"/(mlipdb_[0-9a-f]+)\?", path.read_text("latin1"))}
+    if names:
+        url = f"postgresql+psycopg://mlipdb@/postgres?host={catalog_of_new_databases}"
+        admin = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            for name in names:
+                connection.execute(sqlalchemy.text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+        admin.dispose()
 
 
 @pytest.fixture(scope="session")

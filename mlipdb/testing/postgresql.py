@@ -29,7 +29,7 @@ def private_server(programs: Path) -> Iterator[str]:
             shutil.chown(folder, user)
         data, log = folder / "data", folder / "log"
         _run(user, programs / "initdb", "-D", data, "-U", "mlipdb", "-A", "trust", "-E", "UTF8", "--no-sync")
-        options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+        options = f"-k {folder} -c listen_addresses='' -c fsync=off -c max_connections=400"
         _run(user, programs / "pg_ctl", "-D", data, "-l", log, "-o", options, "-w", "start")
         try:
             yield str(folder)
