@@ -22,12 +22,12 @@ from mlipdb.units import convert
 _HEAD = re.compile(rb"\s*vasp\.\d[^\n]*\n")
 _NUMBER = re.compile(r"[-+]?\d+\.\d+|NaN|\*+")  # columns of fixed width may touch
 _EVENT = re.compile(
-    rb"Iteration\s*(?P<iteration>[\d*]+)\(|(?P<converged>aborting loop because EDIFF is reached)|"
-    rb"(?P<ml_stress>ML FORCE on cell)|(?P<stress_head>^  FORCE on cell)|(?P<stress>^  in kB)|"
-    rb"(?P<cell>^\s+direct lattice vectors +reciprocal)|(?P<forces>^ POSITION +TOTAL-FORCE \(eV/Angst\)(?! *\(ML\)))|"
-    rb"(?P<electronic>free energy    TOTEN  =)|(?P<free>free  energy   TOTEN  =)|"
-    rb"(?P<zero>^  energy  without entropy=)|(?P<magmoms>^ magnetization \(x\))|(?P<ml_energy>ML FREE ENERGIE)|"
-    rb"(?P<loop>^ +LOOP\+:)|(?P<end>General timing and accounting)|(?P<ivdw>^\s*IVDW +=)"
+    rb"\s*(?:-+ *(?:Iteration\s*(?P<iteration>[\d*]+)\(|(?P<converged>aborting loop because EDIFF is reached))|"
+    rb"(?P<ml_stress>ML FORCE on cell)|(?P<stress_head>FORCE on cell)|(?P<stress>in kB)|"
+    rb"(?P<cell>direct lattice vectors +reciprocal)|(?P<forces>POSITION +TOTAL-FORCE \(eV/Angst\)(?! *\(ML\)))|"
+    rb"(?P<electronic>free energy    TOTEN  =)|(?P<free>free  energy   TOTEN  =)|(?P<zero>energy  without entropy=)|"
+    rb"(?P<magmoms>magnetization \(x\))|(?P<ml_energy>ML FREE ENERGIE)|(?P<loop>LOOP\+:)|"
+    rb"(?P<end>General timing and accounting)|(?P<ivdw>IVDW +=))"
 )
 _VOIGT = ((0, 3, 5), (3, 1, 4), (5, 4, 2))  # VASP prints XX YY ZZ XY YZ ZX
 
@@ -146,7 +146,7 @@ def _steps(lines: _Lines, run: _Run) -> Iterator[Frame | Rejected]:
     """Walk through the file; a step is whole with the line that ends its energies."""
     step, index, done, ended = _Step(), 0, False, False
     while line := lines.next():
-        event = _EVENT.search(line)
+        event = _EVENT.match(line)
         if event is None:
             if not step.iterations and index == 0:
                 run.head.learn(line)
