@@ -16,13 +16,15 @@ from mlipdb.export.items import tags_of
 from mlipdb.export.methods import find_method
 from mlipdb.export.target import deliver
 from mlipdb.labels import Label
-from mlipdb.store.codec import Encoder
+from mlipdb.store.codec import Encoder, seal
 from mlipdb.structures import Structure
 from mlipdb.subsets import FrozenSubset, load
 from mlipdb.version import __version__
 
 READ = 1024  # structures asked of the catalog at once
+ENCODE = 64  # records encoded at once: much faster than one by one, and few enough for whole Hessians
 ROWS, BYTES = 4096, 1 << 25  # of one member: what a database that takes the bundle holds in memory
+NOTHING = (None, None)  # a failure has neither structure nor label
 SOURCE_FACTS = ("name", "version", "reader", "uri", "sha256", "licence", "citation", "options")
 
 
@@ -79,19 +81,24 @@ class _Member:
 
     writer: BundleWriter
     folder: str
+    encoder: Encoder
+    waiting: list[tuple[dict[str, Any], Structure | None, Label | None]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     records: list[bytes] = field(default_factory=list)
     written: int = 0
     size: int = 0
 
-    def add(self, row: dict[str, Any], record: bytes) -> None:
-        self.rows.append({**row, "bytes": len(record)})
-        self.records.append(record)
-        self.size += len(record)
+    def add(self, row: dict[str, Any], structure: Structure | None, label: Label | None) -> None:
+        """Add a row with the record of what is given; with neither the record is empty."""
+        self.waiting.append((row, structure, label))
+        if len(self.waiting) == ENCODE:
+            self._encode()
         if len(self.rows) >= ROWS or self.size >= BYTES:
             self.flush()
 
     def flush(self) -> None:
+        """Write what there is."""
+        self._encode()
         if not self.rows:
             return
         name = f"{self.folder}/{self.written:05d}"
@@ -99,6 +106,16 @@ class _Member:
         self.writer.add_rows(f"{name}.jsonl.zst", self.rows)
         self.rows, self.records, self.size = [], [], 0
         self.written += 1
+
+    def _encode(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        full = [(structure, label) for _, structure, label in waiting if (structure, label) != NOTHING]
+        encoded = iter(self.encoder.prepare(full))
+        for row, structure, label in waiting:
+            record = seal(row["number"], next(encoded)) if (structure, label) != NOTHING else b""
+            self.rows.append({**row, "bytes": len(record)})
+            self.records.append(record)
+            self.size += len(record)
 
 
 class _Making:
@@ -110,8 +127,8 @@ class _Making:
         self._db, self._subset, self._methods, self._writer = db, subset, methods, writer
         self._everything = everything  # also labels whose method nobody named
         self._arrays = StoredArrays(db.path, engine=db.engine, uuid=db.uuid)
-        self._encoder = Encoder()
-        self._into = {name: _Member(writer, name) for name in ("structures", "labels")}
+        encoder = Encoder()
+        self._into = {name: _Member(writer, name, encoder) for name in ("structures", "labels")}
         self.sources: set[str] = set()
         self.structures = self.labels = 0
 
@@ -158,7 +175,7 @@ class _Making:
                 "split": parts[identity],
                 "method": None if method is None else self._methods.index(method),
             }
-            self._into["structures"].add(facts, self._record(numbers[identity], structure, kept))
+            self._into["structures"].add(facts, structure, kept)
 
     def _add_labels(self, numbers: Mapping[int, int], labels: Sequence[LabelRow]) -> None:
         """The labels that were added to structures, part by part, and the failures that are remembered."""
@@ -166,16 +183,15 @@ class _Making:
         for row in labels:
             if row.shard_id is not None and row.shard_id == own[row.structure_id]:
                 continue
-            number = numbers[row.structure_id]
-            record = b""
-            if row.shard_id is not None:
-                record = self._record(number, None, self._arrays.label(row.structure_id, [row.shard_id]))
-            facts = {"number": number, "method": self._methods.index(row.method_id), "part": row.part}
-            self._into["labels"].add({**facts, "reason": row.reason if row.shard_id is None else None}, record)
+            label = None if row.shard_id is None else self._arrays.label(row.structure_id, [row.shard_id])
+            facts = {
+                "number": numbers[row.structure_id],
+                "method": self._methods.index(row.method_id),
+                "part": row.part,
+                "reason": row.reason if label is None else None,
+            }
+            self._into["labels"].add(facts, None, label)
             self.labels += 1
-
-    def _record(self, number: int, structure: Structure | None, label: Label | None) -> bytes:
-        return self._encoder.encode(number, structure, label)
 
     def _own_shards(self, ids: Sequence[int]) -> dict[int, int]:
         query = select(StructureRow.id, StructureRow.shard_id).where(StructureRow.id.in_(ids))

@@ -103,6 +103,7 @@ def test_taking_it_twice_is_the_same_as_once(other, bundle):
 
 
 def test_a_take_that_was_stopped_anywhere_is_finished_by_the_next(db, bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("mlipdb.export.bundle_make.ENCODE", 5)
     monkeypatch.setattr("mlipdb.export.bundle_make.ROWS", 10)
     make_bundle(db, "everything", path=tmp_path / "parts.mlipdb")
     target = mlipdb.create(tmp_path / "target")
@@ -153,6 +154,7 @@ def test_chosen_methods_leave_the_others_at_home(db, other, tmp_path):
 
 
 def test_many_small_members_are_taken_like_one(db, other, tmp_path, monkeypatch):
+    monkeypatch.setattr("mlipdb.export.bundle_make.ENCODE", 2)
     monkeypatch.setattr("mlipdb.export.bundle_make.ROWS", 4)
     monkeypatch.setattr("mlipdb.export.bundle_make.READ", 7)
     make_bundle(db, "everything", path=tmp_path / "all.mlipdb")
