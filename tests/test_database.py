@@ -176,6 +176,7 @@ def test_a_shard_of_another_database_is_refused(tmp_path):
         mlipdb.open(one.path).structure(1)
 
 
+@pytest.mark.sqlite
 def test_a_catalog_of_another_database_is_refused(tmp_path):
     one, other = mlipdb.create(tmp_path / "one"), mlipdb.create(tmp_path / "other")
     for database in (one, other):
