@@ -8,6 +8,7 @@ import os
 import struct
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
@@ -23,6 +24,7 @@ _ELSEWHERE = 1  # node flag: the value lies on overflow pages
 _NO_ROOT = 2**64 - 1
 _DEPTH = 32  # LMDB's own limit
 _LEAVES = 64  # leaf pages whose nodes are remembered
+_NEAR = 4  # of these, the last ones that are looked at before the tree is
 
 Place = tuple[bytes, int, int] | int  # page bytes, start and end of an inline value; or its overflow page
 Leaf = dict[bytes, tuple[Place, int]]
@@ -64,7 +66,7 @@ class LmdbFile:
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key, None where there is none."""
-        for leaf in reversed(self._leaves.values()):
+        for leaf in islice(reversed(self._leaves.values()), _NEAR):
             if key in leaf:
                 return self._value(leaf[key])
         found = self._leaf(self._find(key)).get(key) if self._root != _NO_ROOT else None

@@ -10,7 +10,7 @@ from ase_db_backends.aselmdb import LMDBDatabase
 
 from mlipdb.errors import ConfigError, IngestError
 from mlipdb.ingest.reader import Frame, Rejected
-from mlipdb.ingest.readers.aselmdb import AselmdbReader
+from mlipdb.ingest.readers.aselmdb import AselmdbReader, _meaning
 from mlipdb.labels import Label
 from mlipdb.structures import make_structure
 from mlipdb.testing.readers import ReaderConformance
@@ -205,6 +205,18 @@ def test_a_file_with_random_damage_gives_an_error_or_rejected_rows_and_never_oth
         with contextlib.suppress(IngestError):
             for item in items:
                 assert isinstance(item, Rejected) or whole[item.location] == item.structure.content_hash
+
+
+def test_rows_can_be_parsed_elsewhere_under_the_same_keys_and_units(tmp_path):
+    path = write(tmp_path / "p.aselmdb", *[(crystal(step), {"e": -2.0}, {}) for step in range(3)])
+    options = {"keys": {"energy": "e"}, "units": {"energy": "hartree"}, "source": "mine", "file": "a/p.aselmdb"}
+    records = list(AselmdbReader().raw_records(path, options))
+    _meaning.cache_clear()  # another process knows nothing but the record
+    for record, frame in zip(records, read(path, **options), strict=True):
+        parsed = AselmdbReader().parse(record, path)
+        assert parsed.label.energy_uncorrected == -2.0 * 27.211386245988
+        assert parsed.label.content_hash == frame.label.content_hash
+        assert (parsed.external_id, parsed.material) == (frame.external_id, frame.material)
 
 
 def test_values_larger_than_a_page_are_read_whole(tmp_path):

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ import orjson
 
 from mlipdb.errors import IngestError
 from mlipdb.ingest.ase_rows import AseRow, RowMeaning, checked_meaning, describe_constraints, merged_info
+from mlipdb.ingest.json_records import RawRecord
 from mlipdb.ingest.lmdb_pages import LmdbFile, is_lmdb
 from mlipdb.ingest.reader import Frame, Rejected
 
@@ -43,15 +45,37 @@ class AselmdbReader:
 
         options: ``keys`` and ``units`` (quantity to name), ``source``, ``file`` (the name of the file in its source).
         """
+        for record in self.raw_records(path, options):
+            yield self.parse(record, path)
+
+    def raw_records(self, path: Path, options: Mapping[str, Any]) -> Iterator[RawRecord]:
+        """The packed rows, each with what the file and the user say of all of them; no bytes for one that is gone."""
         with LmdbFile(path) as file:
-            meaning = checked_meaning(path, options, array=_array, metadata=_metadata(file))
+            facts = _facts(file, options)
+            _meaning(path, facts)  # an unknown key or unit is an error before the first row
             for number in _numbers(file):
-                data = file.get(b"%d" % number)
-                if data is None:
-                    reason = "the row is missing, though the file's deleted_ids do not list it; it was lost in writing"
-                    yield Rejected(key=str(number), location=f"row {number}", reason=reason)
-                else:
-                    yield _frame(number, data, meaning)
+                yield facts, str(number), number, file.get(b"%d" % number) or b""
+
+    def parse(self, record: RawRecord, path: Path) -> Frame | Rejected:
+        """What a row says; raises IngestError where a unit or a key is for the user to say."""
+        facts, key, number, data = record
+        if not data:
+            reason = "the row is missing, though the file's deleted_ids do not list it; it was lost in writing"
+            return Rejected(key=key, location=f"row {number}", reason=reason)
+        return _frame(number, data, _meaning(path, facts))
+
+
+def _facts(file: LmdbFile, options: Mapping[str, Any]) -> str:
+    """What the meaning of a row depends on besides the row, as JSON, so that another process can parse it."""
+    told = {name: dict(options.get(name, {})) for name in ("keys", "units")}
+    named = {name: options[name] for name in ("source", "file") if name in options}
+    return orjson.dumps({"options": told | named, "metadata": _metadata(file)}).decode()
+
+
+@lru_cache(maxsize=8)
+def _meaning(path: Path, facts: str) -> RowMeaning:
+    found = orjson.loads(facts)
+    return checked_meaning(path, found["options"], array=_array, metadata=found["metadata"])
 
 
 def _frame(number: int, data: bytes, meaning: RowMeaning) -> Frame | Rejected:
