@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from mlipdb.catalog import StructureElement, StructureRow, StructureTag, Tag
 from mlipdb.errors import ConfigError
@@ -39,8 +40,8 @@ def assign(session: Session, split: Split, members: Members) -> Assigned:
 
 def _parts(session: Session, split: Split, members: Members) -> list[str]:
     if split.kind == "system":
-        systems = dict(_columns(session, members.ids, StructureRow.chemical_system))
-        return [split.part(systems[number]) for number in members.ids]
+        systems = _column(session, members.ids, StructureRow.chemical_system)
+        return [split.part(str(systems[number])) for number in members.ids]
     if split.kind == "element":
         return _by_element(session, split, members)
     if split.kind == "fold":
@@ -88,9 +89,9 @@ def _by_tag(session: Session, split: Split, members: Members) -> list[str | None
 
 def _by_file(session: Session, split: Split, members: Members) -> list[str | None]:
     named: Mapping[str | int, str] = split.named
-    rows: dict[int, int | None] = {}
+    rows: dict[int, Any] = {}
     if any(isinstance(key, int) for key in named):
-        rows = dict(_columns(session, members.ids, StructureRow.source_row))
+        rows = _column(session, members.ids, StructureRow.source_row)
     found: list[str | None] = []
     for number, material, external in zip(members.ids, members.materials, members.external_ids, strict=True):
         row = rows.get(number)
@@ -112,9 +113,9 @@ def _check_named(found: Sequence[str | None], split: Split, members: Members) ->
     )
 
 
-def _columns(session: Session, ids: Sequence[int], column: object) -> list[tuple[int, object]]:
-    found: list[tuple[int, object]] = []
+def _column(session: Session, ids: Sequence[int], column: InstrumentedAttribute[Any]) -> dict[int, Any]:
+    found: dict[int, Any] = {}
     for start in range(0, len(ids), CHUNK):
-        query = select(StructureRow.id, column).where(StructureRow.id.in_(ids[start : start + CHUNK]))  # type: ignore[call-overload]
-        found += [(number, value) for number, value in session.execute(query)]
+        query = select(StructureRow.id, column).where(StructureRow.id.in_(ids[start : start + CHUNK]))
+        found.update((row[0], row[1]) for row in session.execute(query))
     return found

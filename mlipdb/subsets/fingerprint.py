@@ -8,10 +8,11 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
-from sqlalchemy import insert, select
+from sqlalchemy import ColumnElement, insert, select
 from sqlalchemy.orm import Session
 
 from mlipdb.catalog import FingerprintTool, StructureFingerprint
@@ -108,7 +109,7 @@ def _known(db: Database, ids: Ids, *, tool: int) -> Ids:
         return np.fromiter(found, dtype=np.int64)
 
 
-def _within(ids: Ids, tool: int) -> tuple[object, ...]:
+def _within(ids: Ids, tool: int) -> tuple[ColumnElement[bool], ...]:
     column = StructureFingerprint.structure_id
     return (StructureFingerprint.tool_id == tool, column.between(int(ids.min()), int(ids.max())))
 
@@ -145,13 +146,13 @@ class _Workers:
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def submit(self, crystals: Sequence[object]) -> "Future[list[str | None]]":
+    def submit(self, crystals: Sequence[Any]) -> "Future[list[str | None]]":
         """Hand crystals to a process."""
         from mlipdb.subsets.fingerprint_worker import fingerprints
 
-        options = {"symprec": SYMPREC, "bond": BOND, "lowest_group": LOWEST_GROUP}
+        options: dict[str, Any] = {"symprec": SYMPREC, "bond": BOND, "lowest_group": LOWEST_GROUP}
         try:
-            return self._pool.submit(fingerprints, crystals, **options)  # type: ignore[arg-type]  # crystals as made
+            return self._pool.submit(fingerprints, crystals, **options)
         except BrokenProcessPool:  # noticed only now that a process died
             self._pool = self._start()
             return self.submit(crystals)
@@ -163,7 +164,7 @@ class _Workers:
         except BrokenProcessPool:
             return [self._alone(crystal) for crystal in _crystals(db, batch)]
 
-    def _alone(self, crystal: object) -> str | None:
+    def _alone(self, crystal: Any) -> str | None:
         for _ in range(2):  # the first failure may be another batch's process that died
             try:
                 return self.submit([crystal]).result()[0]
@@ -176,5 +177,5 @@ class _Workers:
         return ProcessPoolExecutor(self._count, mp_context=multiprocessing.get_context("spawn"))
 
 
-def _crystals(db: Database, ids: Ids) -> list[tuple[object, ...]]:
+def _crystals(db: Database, ids: Ids) -> list[Any]:
     return [(each.cell, each.positions, each.atomic_numbers, each.pbc) for each in db.structures(ids)]

@@ -129,7 +129,7 @@ def _keys(db: Database, ids: Ids, measures: Sequence[str]) -> _Keys:
     row = StructureRow
     query = select(row.id, Source.name, Material.key, row.content_hash).order_by(row.id)
     query = query.join(Source, Source.id == row.source_id).join(Material, Material.id == row.material_id)
-    found = []
+    found: list[Any] = []
     with db.session() as session:
         for start in range(0, len(ids), CHUNK):
             chunk = [int(number) for number in ids[start : start + CHUNK]]
