@@ -141,7 +141,8 @@ class LmdbFile:
         if isinstance(place, tuple):
             page, begin, end = place
             return page[begin:end]
-        data = os.pread(self._file, _HEADER + length, place * self._page_size)
+        whole = place * self._page_size + _HEADER + length <= self._size
+        data = os.pread(self._file, _HEADER + length, place * self._page_size) if whole else b""
         if len(data) != _HEADER + length or not _PAGE.unpack_from(data)[2] & _OVERFLOW:
             self._broken(place, f"does not hold the value of {length} bytes that a leaf says is there")
         return data[_HEADER:]
