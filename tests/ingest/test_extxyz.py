@@ -312,3 +312,22 @@ def test_a_real_file_reads_as_ase_reads_it(shared_data, tmp_path, name, count, m
             assert np.array_equal(frame.label.forces, results["forces"])
         if "stress" in results and all(atoms.pbc):
             np.testing.assert_allclose(frame.label.stress, atoms.get_stress(voigt=False), atol=1e-9)
+
+
+def test_words_for_tags_are_kept_and_are_no_properties(tmp_path):
+    path = tmp_path / "a.xyz"
+    path.write_text('1\nenergy=1 split=train config_type=3 subset="SPICE Dipeptides" run=7\nH 0 0 0\n')
+    (frame,) = ExtxyzReader().frames(path, {})
+    assert frame.tags == {"split": "train", "config_type": "3", "subset": "SPICE Dipeptides"}
+    assert frame.label.properties == {"run": 7.0}
+    (frame,) = ExtxyzReader().frames(path, {"keys": {"tags": "run,nothing"}})
+    assert frame.tags == {"run": "7"}
+
+
+def test_tags_and_row_of_an_export_of_ours_come_back(tmp_path):
+    path = tmp_path / "a.xyz"
+    own = r'"_JSON {\"row\":3,\"tags\":{\"level\":\"a \\\"b\\\"\"}}"'
+    path.write_text(f"1\nenergy=1 mlipdb={own}\nH 0 0 0\n1\nenergy=1 mlipdb=what\nH 0 0 0\n")
+    kept, refused = ExtxyzReader().frames(path, {})
+    assert (kept.tags, kept.row) == ({"level": 'a "b"'}, 3)
+    assert "is not what an export of mlipdb writes" in refused.reason

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import orjson
 from jaxtyping import Float64
 
 from mlipdb.errors import ConfigError, IngestError, MlipdbError, did_you_mean
@@ -38,6 +39,8 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {
     "magmoms": ("magmoms", "magmom", "REF_magmoms"),
     "atomic_energies": ("energies", "atomic_energies", "REF_energies"),
 }
+TAG_NAMES = ("split", "subset", "dataset", "data_id", "config_type")
+OWN = "mlipdb"  # what an export of ours adds: tags and row, as JSON
 UNIT_OF: dict[str, str] = {
     "energy": "energy",
     "energy_corrected": "energy",
@@ -75,15 +78,16 @@ class ExtxyzReader:
     def frames(self, path: Path, options: Mapping[str, Any]) -> Iterator[Frame | Rejected]:
         """Yield frames in file order.
 
-        options: ``keys`` and ``units`` (quantity to name), ``source`` (prefix of materials that the file does not
-        name), ``digest``, ``file`` (the file's name in its source, else its own). A frame's id is the file's frame_id,
-        or task_id-calc_id-ionic_step, or the file's name and the frame's index. Raises IngestError where two
-        candidates for a quantity differ.
+        options: ``keys`` and ``units`` (quantity to name; ``tags`` to the words that are tags, by commas), ``source``
+        (prefix of materials that the file does not name), ``digest``, ``file`` (the file's name in its source, else
+        its own). A frame's id is the file's frame_id, or task_id-calc_id-ionic_step, or the file's name and the
+        frame's index. Raises IngestError where two candidates for a quantity differ.
         """
-        keys = _checked(options.get("keys", {}), known=(*INFO_NAMES, *COLUMN_NAMES), flag="--key")
+        keys = _checked(options.get("keys", {}), known=(*INFO_NAMES, *COLUMN_NAMES, "tags"), flag="--key")
+        tags = tuple(keys.pop("tags").split(",")) if "tags" in keys else TAG_NAMES
         units = _checked(options.get("units", {}), known=tuple(DEFAULT_UNITS), flag="--unit")
         stem = _stem(str(options.get("file") or path.name))
-        meaning = _Meaning(path, keys, units, stem, str(options.get("source") or stem))
+        meaning = _Meaning(path, keys, units, stem, str(options.get("source") or stem), tags)
         with ByteStream(path, options.get("digest")) as stream:
             for raw in _looked_over(raw_frames(stream), meaning):
                 yield meaning.frame(raw)
@@ -126,6 +130,7 @@ class _Meaning:
     units: dict[str, str]
     stem: str
     source: str
+    tags: tuple[str, ...] = TAG_NAMES
 
     def check_declared(self, frames: Sequence[RawFrame]) -> None:
         """Raise IngestError for a declared key that none of the first frames has: it is most likely misspelt."""
@@ -145,11 +150,27 @@ class _Meaning:
             columns = raw.columns()
             structure = self._structure(raw, columns)
             label = self._label(raw, columns, structure)
+            tags, row = self._tags(raw)
         except IngestError:
             raise
         except MlipdbError as error:
             return Rejected(key=key, location=location, reason=str(error))
-        return Frame(structure=structure, label=label, external_id=key, material=material, location=location)
+        names = {"external_id": key, "material": material, "location": location}
+        return Frame(structure=structure, label=label, tags=tags, row=row, **names)
+
+    def _tags(self, raw: RawFrame) -> tuple[dict[str, str], int | None]:
+        """Words of the comment line that are for tags; tags and row that an export of ours kept."""
+        tags = {name: raw.info[name] for name in self.tags if name in raw.info}
+        if OWN not in raw.info:
+            return tags, None
+        try:
+            own = orjson.loads(raw.info[OWN].removeprefix("_JSON "))
+            kept, row = {str(name): str(value) for name, value in own.get("tags", {}).items()}, own.get("row")
+        except (ValueError, AttributeError) as error:
+            raise FrameError(
+                f"{OWN}={raw.info[OWN][:80]!r} is not what an export of mlipdb writes ({error})"
+            ) from error
+        return tags | kept, None if row is None else int(row)
 
     def _names(self, raw: RawFrame) -> tuple[str, str]:
         """The frame's own id and its material; a frame that names no material is a material of its own."""
@@ -223,7 +244,7 @@ class _Meaning:
 
     def _properties(self, raw: RawFrame) -> dict[str, float]:
         """Every other finite number of the comment line."""
-        skip = _NOT_PROPERTIES | set(self.keys.values())
+        skip = _NOT_PROPERTIES | set(self.keys.values()) | set(self.tags)
         found = {}
         for name, text in raw.info.items():
             if name not in skip and (number := _maybe_number(text)) is not None:

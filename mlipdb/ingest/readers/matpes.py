@@ -108,7 +108,8 @@ def _stress(value: Any) -> Float64[np.ndarray, "3 3"] | None:
     numbers = array(value, "stress")
     if numbers.shape != (6,):
         raise RecordError(f"stress has shape {numbers.shape}; MatPES has six numbers, xx yy zz yz xz xy in kbar")
-    return convert(numbers[np.array(_VOIGT)], "kbar(VASP)")
+    tensor: Float64[np.ndarray, "3 3"] = numbers[np.array(_VOIGT)]
+    return convert(tensor, "kbar(VASP)")
 
 
 def _magmoms(fields: dict[str, Any], natoms: int) -> Float64[np.ndarray, " atoms"] | None:
@@ -116,7 +117,7 @@ def _magmoms(fields: dict[str, Any], natoms: int) -> Float64[np.ndarray, " atoms
     values = site_values(fields["structure"], "magmom") or fields.get("bader_magmoms")
     if values is None:
         return None
-    moments = array(values, "magmoms")
+    moments: Float64[np.ndarray, ...] = array(values, "magmoms")
     return moments if moments.shape == (natoms,) else None
 
 
