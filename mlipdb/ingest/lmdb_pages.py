@@ -122,7 +122,8 @@ class LmdbFile:
         if number in self._leaves:
             return self._leaves[number]
         page, leaf = self._page(number), {}
-        for start in self._nodes(number, page):
+        nodes = self._nodes(number, page)
+        for start in nodes:
             low, high, flags, size = _NODE.unpack_from(page, start)
             begin, length = start + 8 + size, low | high << 16
             if flags & ~_ELSEWHERE:
@@ -131,6 +132,9 @@ class LmdbFile:
                 self._broken(number, "holds a node that reaches beyond its page")
             place = int.from_bytes(page[begin : begin + 8], "little") if flags else (page, begin, begin + length)
             leaf[page[start + 8 : begin]] = (place, length)
+        keys = list(leaf)
+        if len(keys) != len(nodes) or keys != sorted(keys):  # a damaged key would give one row's value to another
+            self._broken(number, "has keys that are not in order")
         self._leaves[number] = leaf
         if len(self._leaves) > _LEAVES:
             self._leaves.popitem(last=False)
