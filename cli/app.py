@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from mlipdb.cli.bundle import app as bundle_app
-from mlipdb.cli.care import db_app, gc, verify
+from mlipdb.cli.care import gc, verify
+from mlipdb.cli.db import app as db_app
 from mlipdb.cli.evaluate import evaluate
 from mlipdb.cli.export import export
 from mlipdb.cli.ingest import ingest

@@ -104,6 +104,7 @@ class Database:
         self.path = path
         self.engine = engine
         self.uuid = uuid
+        self._catalog = read_manifest(path).catalog
         self._lock = WriterLock(path / "lock")
         self._arrays = StoredArrays(path, engine=engine, uuid=uuid)
 
@@ -119,9 +120,11 @@ class Database:
     def write(self) -> Iterator[Session]:
         """The writer's lock and one transaction, committed at the end.
 
-        Raises LockedError when another process is writing.
+        Raises LockedError when another process is writing, CatalogError when the catalog was moved meanwhile.
         """
         with self._lock, Session(self.engine) as session, session.begin():
+            if read_manifest(self.path).catalog != self._catalog:
+                raise CatalogError(f"{self.path}: the catalog was moved (`mlipdb db copy`); start the program again")
             if self.engine.dialect.name == "postgresql":
                 key = uuids.UUID(self.uuid).int % 2**63
                 if not session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": key}):
