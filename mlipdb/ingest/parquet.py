@@ -1,8 +1,8 @@
 """Parquet files batch by batch: which columns they must have, and errors that name the file."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlipdb.errors import IngestError, did_you_mean
 
@@ -61,10 +61,3 @@ def _check(path: Path, present: list[str], needed: Iterable[str]) -> None:
                 f"{path}: there is no column {name!r}.{did_you_mean(name, present)} It has: {', '.join(present[:40])}. "
                 "Give the whole file, with the columns of its schema"
             )
-
-
-def note(options: Mapping[str, Any], text: str) -> None:
-    """Tell the user something once; options["notes"] is the list that an ingest shows at its end."""
-    notes = options.get("notes")
-    if isinstance(notes, list) and text not in notes:
-        notes.append(text)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from mlipdb.errors import MlipdbError
-from mlipdb.ingest.parquet import note
+from mlipdb.ingest.notes import note
 from mlipdb.ingest.units_of import to_internal
 
 VIRIAL = "virial"  # eV, the stress times the volume

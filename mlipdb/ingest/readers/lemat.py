@@ -10,7 +10,8 @@ import numpy as np
 
 from mlipdb.errors import ConfigError, IngestError, MlipdbError
 from mlipdb.ingest.nested import ColumnError, Numbers, Vectors, Words
-from mlipdb.ingest.parquet import batches, columns_of, note
+from mlipdb.ingest.notes import note
+from mlipdb.ingest.parquet import batches, columns_of
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.units_of import checked_units, to_internal
 from mlipdb.labels import Label, Method

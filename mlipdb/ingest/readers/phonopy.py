@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from mlipdb.errors import ConfigError, IngestError, MlipdbError
-from mlipdb.ingest.parquet import note
+from mlipdb.ingest.notes import note
 from mlipdb.ingest.phonon_files import parse_force_constants, parse_force_sets
 from mlipdb.ingest.phonons import (
     MATERIAL,

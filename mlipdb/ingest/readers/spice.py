@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from mlipdb.errors import ConfigError, IngestError, MlipdbError, did_you_mean
-from mlipdb.ingest.parquet import note
+from mlipdb.ingest.notes import note
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.smiles import formal_charge, numbered_elements
 from mlipdb.ingest.units_of import DIMENSIONS, canonical, checked_units, to_internal
