@@ -1,5 +1,6 @@
 """Findings of the checks: kept with their source, or a reason to refuse it."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from sqlalchemy import delete
@@ -12,20 +13,31 @@ from mlipdb.ingest.checks import Finding
 
 
 def store_findings(db: Database, source_id: int, findings: Sequence[Finding]) -> None:
-    """Put findings in the place of what an earlier ingest found in the source."""
+    """Put findings in the place of what an earlier ingest found in the source; a check's second one is numbered."""
+    names = _numbered([finding.check for finding in findings])
     with db.write() as session:
         session.execute(delete(FindingRow).where(FindingRow.source_id == source_id))
         session.add_all(
             FindingRow(
                 source_id=source_id,
-                check_name=finding.check,
+                check_name=name,
                 severity=finding.severity,
                 message=finding.message,
                 details=finding.details,
                 created_at=now(),
             )
-            for finding in findings
+            for name, finding in zip(names, findings, strict=True)
         )
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that were there before."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+    return found
 
 
 def refuse(source: str, findings: Sequence[Finding]) -> None:

@@ -67,7 +67,7 @@ class Line:
     @property
     def full(self) -> bool:
         """Whether a block must be taken out before another one is handed in."""
-        return len(self._places) >= min(max(len(self._in_hand), 1) * WAITING, MOST_WAITING)
+        return len(self._places) >= max(min(len(self._in_hand) * WAITING, MOST_WAITING), 1)
 
     def running(self) -> list[WorkerProcess]:
         """The worker processes that have started up."""

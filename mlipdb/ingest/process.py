@@ -20,6 +20,9 @@ _PROGRAM = (
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
+START_PATIENCE = 300.0  # seconds for an interpreter to start up; a busy machine may take many
+
+
 @dataclass(frozen=True)
 class Failure:
     """An error that the service raised, as text."""
@@ -87,7 +90,7 @@ class WorkerProcess:
         service raised an error.
         """
         if not self._ready:
-            self._await_start(patience)
+            self._await_start(START_PATIENCE)
         answer = self._receive(patience)
         if isinstance(answer, Failure):
             raise MlipdbError(f"a worker process failed; please report this:\n{answer.traceback}")

@@ -270,7 +270,7 @@ class NoChecks:  # they hold samples, with bounds of their own that such a short
 
 reading.SourceChecks = NoChecks
 db = mlipdb.create(sys.argv[2])
-settings = IngestSettings(reader="mptrj", symprec=None, batch=256, workers=2)
+settings = IngestSettings(reader="mptrj", symprec=None, batch=256, workers=0)
 report = ingest(db, [Path(sys.argv[1])], settings=settings)
 # Not ru_maxrss: that counts what the parent held when it started this process.
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
