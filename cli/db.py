@@ -22,6 +22,7 @@ def create(
 
     database = mlipdb.create(database_path(context), catalog=catalog)
     print(f"{database.path}: database {database.uuid}, catalog in {database.engine.dialect.name}")
+    database.close()
 
 
 @app.command()

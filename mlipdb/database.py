@@ -12,7 +12,7 @@ from sqlalchemy import Engine, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from mlipdb.arrays import StoredArrays
-from mlipdb.catalog import CatalogInfo, LabelRow, MethodRow, Source, StructureRow
+from mlipdb.catalog import CatalogInfo, LabelRow, MethodRow, ShardRow, Source, StructureRow
 from mlipdb.catalog.engine import default_catalog, make_engine, make_postgresql_database
 from mlipdb.catalog.facets import add_label_facets
 from mlipdb.catalog.lookup import expected_shards, find_entry, find_external, methods_of
@@ -77,21 +77,27 @@ def create_database(path: Path | str, *, catalog: str | None = None) -> "Databas
             chosen = catalog or default_catalog()
             make_postgresql_database(chosen)
             engine = make_engine(directory, chosen)
-            upgrade(engine)
-            # After a crash here the catalog may exist already: then its identity stands.
-            with Session(engine) as session, session.begin():
-                uuid = session.scalar(select(CatalogInfo.uuid))
-                if uuid and session.scalar(select(ShardRow.id).limit(1)):
-                    raise CatalogError(
-                        f"{directory}: this catalog is in use by database {uuid}, whose shards are elsewhere; "
-                        "name another catalog, or the directory of that database"
-                    )
-                if uuid is None:
-                    uuid = str(uuids.uuid4())
-                    session.add(CatalogInfo(uuid=uuid, created_with=__version__, created_at=now()))
-            write_manifest(directory, Manifest(uuid=uuid, catalog=chosen))
-            engine.dispose()
+            try:
+                write_manifest(directory, Manifest(uuid=_make_catalog(engine, directory), catalog=chosen))
+            finally:
+                engine.dispose()
     return open_database(directory)
+
+
+def _make_catalog(engine: Engine, directory: Path) -> str:
+    """The tables and the identity of a new catalog; a crash before the manifest may have left them, then they stand."""
+    upgrade(engine)
+    with Session(engine) as session, session.begin():
+        uuid = session.scalar(select(CatalogInfo.uuid))
+        if uuid is None:
+            uuid = str(uuids.uuid4())
+            session.add(CatalogInfo(uuid=uuid, created_with=__version__, created_at=now()))
+        elif session.scalar(select(ShardRow.id).limit(1)):
+            raise CatalogError(
+                f"{directory}: this catalog is in use by database {uuid}, whose shards are elsewhere; name another "
+                "catalog, or the directory of that database"
+            )
+        return uuid
 
 
 class Database:

@@ -5,13 +5,11 @@ from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import inspect, select, text
-from typer.testing import CliRunner
 
 import mlipdb
 from mlipdb import subsets
 from mlipdb.catalog import Base, Source
 from mlipdb.catalog.copy import MARK, _sum, copy_catalog
-from mlipdb.cli.app import app
 from mlipdb.errors import CatalogError, LockedError
 from mlipdb.labels import Method
 from mlipdb.manifest import read_manifest
@@ -165,13 +163,6 @@ def test_a_copy_killed_at_any_point_leaves_the_old_catalog_and_the_next_complete
         assert moved.engine.dialect.name != db.engine.dialect.name
         assert every_row(moved.engine) == before
         assert append(moved, 40) == list(range(41, 81))
-
-
-def test_the_command_says_where_the_catalog_went(db, target, tmp_path):
-    done = CliRunner().invoke(app, ["--db", str(db.path), "db", "copy", target])
-    assert done.exit_code == 0, done.output
-    assert "copied and compared" in done.output
-    assert "no longer used" in done.output
 
 
 def test_a_url_shows_no_password(tmp_path):
