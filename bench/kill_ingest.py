@@ -16,14 +16,15 @@ from sqlalchemy import select
 
 import mlipdb
 from mlipdb.catalog import Quarantine, StructureRow
-from mlipdb.ingest import IngestSettings, ingest
+from mlipdb.ingest import IngestSettings, ingest, line
 from mlipdb.testing.kill import run_and_kill
 
 
 def child(path, directory):
     db = mlipdb.create(directory)
     print("begin", flush=True)
-    ingest(db, [path], settings=IngestSettings(reader="mptrj", batch=64))
+    line.SMALL = 0  # worker processes from the start
+    ingest(db, [path], settings=IngestSettings(reader="mptrj", batch=64, workers=2))
 
 
 def content(db):

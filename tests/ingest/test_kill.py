@@ -14,10 +14,11 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 import mlipdb
-from mlipdb.ingest import IngestSettings, ingest
+from mlipdb.ingest import IngestSettings, ingest, line
+line.SMALL = 0
 db = mlipdb.create(sys.argv[2])
 print("begin", flush=True)
-settings = IngestSettings(reader="mptrj", workers=0, batch=16)
+settings = IngestSettings(reader="mptrj", workers=int(sys.argv[3]), batch=16)
 ingest(db, [Path(sys.argv[1])], settings=settings, progress=lambda report: time.sleep(0.01))
 """
 
@@ -40,12 +41,18 @@ def undisturbed(tmp_path_factory, root):
     return sample, content(db)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_an_ingest_that_is_killed_twice_and_repeated_ends_with_the_same_rows(tmp_path, undisturbed, seed):
+# Without workers a run takes some 0.4 s; with them the first 1.5 s pass while they start.
+@pytest.mark.parametrize(
+    ("seed", "workers", "longest"), [*((seed, 0, 0.4) for seed in range(4)), (4, 2, 2.0), (5, 2, 2.0)]
+)
+def test_an_ingest_that_is_killed_twice_and_repeated_ends_with_the_same_rows(
+    tmp_path, undisturbed, seed, workers, longest
+):
     sample, expected = undisturbed
     moments = random.Random(seed)
     for _ in range(2):
-        run_and_kill(["-c", PROGRAM, str(sample), str(tmp_path / "db")], after=moments.uniform(0.0, 0.4), ready="begin")
+        words = ["-c", PROGRAM, str(sample), str(tmp_path / "db"), str(workers)]
+        run_and_kill(words, after=moments.uniform(0.0, longest), ready="begin")
     db = mlipdb.open(tmp_path / "db")
     assert db.verify(deep=True).ok
     ingest(db, [sample], settings=IngestSettings(reader="mptrj", workers=0))
