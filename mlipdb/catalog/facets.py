@@ -49,8 +49,8 @@ class _ShardFacets:
             packed[f"elements/{number}"] = pack_set(np.array(places, np.int64), rows=rows)
         packed |= {name: pack_column(values) for name, values in self.columns.items()}
         if self.labels:
-            places = np.fromiter(map(itemgetter(0), self.labels), np.int64)
-            whole = None if np.array_equal(places, np.arange(rows)) else places
+            rows_of = np.fromiter(map(itemgetter(0), self.labels), np.int64)
+            whole = None if np.array_equal(rows_of, np.arange(rows)) else rows_of
             gaps, arrays = zip(*map(itemgetter(1), self.labels), strict=True)
             packed |= {"band_gap": pack_column(gaps, whole, floats=True), "arrays": pack_column(arrays, whole)}
         return packed
@@ -73,7 +73,7 @@ def add_structure_facets(
         "nsites": [record.columns[_NSITES] for record in records],
         "nelements": [record.columns[_NELEMENTS] for record in records],
         "pbc": [record.columns[_PBC] for record in records],
-        "space_group": [record.space_group and record.space_group.number for record in records],
+        "space_group": [record.space_group.number if record.space_group else None for record in records],
         "source": [source] * len(records),
     }
     ids = np.arange(first_id, first_id + len(records), dtype=np.int64)
@@ -114,7 +114,7 @@ def wrong_facets(session: Session) -> list[str]:
     return wrong
 
 
-def shards_without_facets() -> Select[tuple[ShardRow]]:
+def shards_without_facets() -> Select[ShardRow]:
     """The shards of which the facets know nothing."""
     known = select(Facet.shard_id).where(Facet.name.in_((STRUCTURE_IDS, LABEL_IDS)))
     return select(ShardRow).where(ShardRow.id.not_in(known)).order_by(ShardRow.id)
@@ -139,22 +139,22 @@ def _from_tables(session: Session, shard: ShardRow) -> dict[str, bytes]:
     """What is packed for a shard, from the rows that it has."""
     if shard.kind != "structures":
         labels = _labels_of(session, shard)
-        ids = np.unique(np.array([identity for identity, _ in labels], np.int64))
-        return _ShardFacets(ids=ids, labels=_placed(labels, ids)).pack(LABEL_IDS)
+        labelled = np.unique(np.array([identity for identity, _ in labels], np.int64))
+        return _ShardFacets(ids=labelled, labels=_placed(labels, labelled)).pack(LABEL_IDS)
     row = StructureRow
     wanted = (row.id, row.nsites, row.nelements, row.pbc, row.space_group_it_number, row.source_id)
     inside = row.id.between(shard.first_structure_id, shard.last_structure_id) & (row.shard_id == shard.id)
     found = session.execute(select(*wanted).where(inside).order_by(row.id)).all()
-    ids, *columns = [list(column) for column in zip(*found, strict=True)] if found else [[] for _ in wanted]
-    place = {identity: number for number, identity in enumerate(ids)}
+    numbers, *columns = [list(column) for column in zip(*found, strict=True)] if found else [[] for _ in wanted]
+    place = {identity: row_number for row_number, identity in enumerate(numbers)}
     elements: dict[int, list[int]] = defaultdict(list)
     element = StructureElement
-    inside = element.structure_id.between(shard.first_structure_id, shard.last_structure_id)
-    query = select(element.atomic_number, element.structure_id).where(inside)
+    near = element.structure_id.between(shard.first_structure_id, shard.last_structure_id)
+    query = select(element.atomic_number, element.structure_id).where(near)
     for number, identity in session.execute(query.order_by(element.structure_id)):
         if identity in place:
             elements[number].append(place[identity])
-    every = np.array(ids, np.int64)
+    every = np.array(numbers, np.int64)
     names = ("nsites", "nelements", "pbc", "space_group", "source")
     return _ShardFacets(
         ids=every,

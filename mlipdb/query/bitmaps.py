@@ -106,7 +106,7 @@ def _flags(bits: Bits, *, rows: int) -> Bool[np.ndarray, " rows"]:
 
 def read_bitmaps(session: Session, names: Iterable[str]) -> Bitmaps | None:
     """The bitmaps of facets, in one statement, so that they are of one moment; None where some shard has no facets."""
-    if session.scalar(shards_without_facets().with_only_columns(1).limit(1)) is not None:  # type: ignore[call-overload]
+    if session.scalar(shards_without_facets().with_only_columns(1).limit(1)) is not None:
         return None
     wanted = {STRUCTURE_IDS, LABEL_IDS, *names}
     query = select(Facet.name, Facet.shard_id, Facet.data).where(Facet.name.in_(sorted(wanted)))

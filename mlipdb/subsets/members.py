@@ -7,7 +7,7 @@ from json.encoder import encode_basestring_ascii
 
 import numpy as np
 from jaxtyping import Int64
-from sqlalchemy import bindparam, select
+from sqlalchemy import BindParameter, bindparam, select
 from sqlalchemy.orm import Session
 
 from mlipdb.catalog import Material, Source, StructureRow, SubsetMember
