@@ -50,9 +50,8 @@ def read_members(session: Session, ids: Ids) -> MemberFacts:
     return MemberFacts(sources, externals, [keys[material] for material in materials], digest)
 
 
-_some = bindparam(
-    "some", expanding=True, literal_execute=True
-)  # numbers of ours, so that no limit of parameters counts
+# written into the statement, so that no limit of parameters counts; they are numbers
+_some: BindParameter[int] = bindparam("some", expanding=True, literal_execute=True)
 
 
 def _chunks(ids: Ids) -> Iterator[list[int]]:
