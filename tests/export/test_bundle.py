@@ -30,11 +30,23 @@ def bundle(db, tmp_path):
 
 
 @pytest.fixture
-def other(tmp_path):
+def create(tmp_path):
+    """Makes databases, and closes them after the test."""
+    made = []
+
+    def call(name):
+        made.append(mlipdb.create(tmp_path / name))
+        return made[-1]
+
+    yield call
+    for database in made:
+        database.close()
+
+
+@pytest.fixture
+def other(create):
     """An empty database."""
-    database = mlipdb.create(tmp_path / "other")
-    yield database
-    database.close()
+    return create("other")
 
 
 def take(db, path):
@@ -102,11 +114,11 @@ def test_taking_it_twice_is_the_same_as_once(other, bundle):
     assert (rows(other), sorted(path.name for path in (other.path / "shards").iterdir())) == before
 
 
-def test_a_take_that_was_stopped_anywhere_is_finished_by_the_next(db, bundle, tmp_path, monkeypatch):
+def test_a_take_that_was_stopped_anywhere_is_finished_by_the_next(db, bundle, create, tmp_path, monkeypatch):
     monkeypatch.setattr("mlipdb.export.bundle_make.ENCODE", 5)
     monkeypatch.setattr("mlipdb.export.bundle_make.ROWS", 10)
     make_bundle(db, "everything", path=tmp_path / "parts.mlipdb")
-    target = mlipdb.create(tmp_path / "target")
+    target = create("target")
     stops = 0
     for _ in range(40):
         left = [1]  # one transaction, then the end
@@ -300,17 +312,17 @@ def test_a_filter_cannot_be_bundled(db, tmp_path):
         make_bundle(db, "all", path=tmp_path / "x.mlipdb")
 
 
-def test_ingesting_the_source_later_adds_what_the_bundle_left_out(tmp_path):
+def test_ingesting_the_source_later_adds_what_the_bundle_left_out(create, tmp_path):
     from mlipdb.export import export
     from mlipdb.ingest import IngestSettings, ingest
     from mlipdb.testing.samples import sample_records
 
-    whole = mlipdb.create(tmp_path / "whole")
+    whole = create("whole")
     source = whole.open_source("made", reader="none", uri="nowhere")
     whole.append(sample_records(9), source_id=source, method_id=whole.method_id(Method(kind="dft", name="PBE")))
     export(whole, "all", format="extxyz", path=tmp_path / "made.extxyz")
     settings = IngestSettings(reader="extxyz", name="made", method=Method(kind="dft", name="PBE"), symprec=None)
-    first, second = mlipdb.create(tmp_path / "first"), mlipdb.create(tmp_path / "second")
+    first, second = create("first"), create("second")
     ingest(first, [tmp_path / "made.extxyz"], settings=settings)
     freeze(first, "lithium", filter="Li")
     make_bundle(first, "lithium", path=tmp_path / "lithium.mlipdb")

@@ -1,4 +1,5 @@
 import json
+from contextlib import closing
 
 import ase.io
 import pytest
@@ -16,6 +17,25 @@ def contexts_are_what_typer_says_they_are(monkeypatch):
     """Typer declares typer.Context and hands over its base class, which the shape checker refuses; so make it true."""
     for command in (typer.core.TyperCommand, typer.core.TyperGroup):
         monkeypatch.setattr(command, "context_class", typer.Context)
+
+
+@pytest.fixture(autouse=True)
+def databases_of_commands_are_closed(monkeypatch):
+    """A process closes them at its end; here the connections of many commands would pile up."""
+    opened = []
+
+    def recording(function):
+        def call(*args, **settings):
+            opened.append(function(*args, **settings))
+            return opened[-1]
+
+        return call
+
+    for name in ("open", "create"):
+        monkeypatch.setattr(mlipdb, name, recording(getattr(mlipdb, name)))
+    yield
+    for database in opened:
+        database.close()
 
 
 @pytest.fixture
@@ -61,7 +81,8 @@ def test_a_bundle_goes_from_one_database_to_another(run, db, tmp_path):
     assert json.loads(made.stdout)["structures"] == 35
     taken = run("bundle", "take", tmp_path / "all.mlipdb", database=tmp_path / "new")
     assert taken.stdout.splitlines()[0] == f"{tmp_path / 'all.mlipdb'}: 35 structures taken, 0 were here"
-    assert load(mlipdb.open(tmp_path / "new"), "everything").hash == load(db, "everything").hash
+    with closing(mlipdb.open(tmp_path / "new")) as new:
+        assert load(new, "everything").hash == load(db, "everything").hash
     again = run("bundle", "take", tmp_path / "all.mlipdb", "--json", database=tmp_path / "new")
     assert json.loads(again.stdout)["structures_known"] == 35
 

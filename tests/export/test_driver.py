@@ -1,5 +1,6 @@
 import fcntl
 import os
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -43,8 +44,8 @@ def test_a_file_that_is_there_stays_unless_forced(db, tmp_path):
 
 def test_an_export_that_fails_leaves_nothing(db, tmp_path):
     (db.path / db.entry(35).shard).unlink()
-    with pytest.raises(CorruptError, match="is missing"):
-        export(mlipdb.open(db.path), "all", format="extxyz", path=tmp_path / "out" / "data.extxyz")
+    with closing(mlipdb.open(db.path)) as fresh, pytest.raises(CorruptError, match="is missing"):
+        export(fresh, "all", format="extxyz", path=tmp_path / "out" / "data.extxyz")
     assert list((tmp_path / "out").iterdir()) == []
 
 
