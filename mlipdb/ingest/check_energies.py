@@ -34,10 +34,11 @@ class EnergyChecks:
         """Take the frames that have an energy."""
         s = summaries
         told = np.isfinite(s.energy)
-        shares = np.zeros((len(s), ELEMENTS))
-        shares[s.atom_frames, s.atom_numbers] = s.atom_counts / s.natoms[s.atom_frames]
+        counts = np.zeros((len(s), ELEMENTS), dtype=np.uint16)
+        counts[s.atom_frames, s.atom_numbers] = s.atom_counts
         rows: Rows = {
-            "shares": shares,
+            "shares": counts,  # divided when they are looked at: small numbers take less memory
+            "natoms": s.natoms,
             "energy": s.energy / s.natoms,
             "volume": s.volume / s.natoms,
             "pressure": -s.stress_mean,
@@ -53,6 +54,7 @@ class EnergyChecks:
         rows = self._sample.rows()
         if not len(rows.get("energy", ())):
             return []
+        rows["shares"] = rows["shares"] / rows["natoms"][:, None]
         found = [*_open_e0(rows)]
         dense = ~rows["isolated"] & ~(rows["volume"] > SPARSE)
         for method in np.unique(rows["method"]):

@@ -53,7 +53,9 @@ class _Pairs:
     def misfit(self, forces: float, stress: float) -> Float64[np.ndarray, " pairs"]:
         """Between 0 (energies change as forces and stress times these factors say) and 1 (not at all)."""
         parts = forces * self.force_work, stress * self.stress_work
-        return np.asarray(np.abs(self.energy - sum(parts)) / (np.abs(self.energy) + np.abs(parts[0]) + np.abs(parts[1])))
+        return np.asarray(
+            np.abs(self.energy - sum(parts)) / (np.abs(self.energy) + np.abs(parts[0]) + np.abs(parts[1]))
+        )
 
 
 class WorkChecks:

@@ -179,15 +179,24 @@ def test_summaries_go_to_other_processes_and_stay_small(crystals):
 def test_memory_is_bounded_however_many_frames_come(crystals):
     summaries = summarise(crystals)
     rows = RowSample(100, seed=0)
-    groups = GroupSample(100)
+    groups = GroupSample(200)
     for start in range(50):
         rows.add({"energy": summaries.energy, "key": np.array(summaries.keys, dtype=object)})
         groups.add(np.arange(200) // 4 + 50 * start, {"energy": summaries.energy})
     assert rows.seen == 10_000
     assert len(rows.rows()["energy"]) == 100
     kept = groups.rows()["group"]
-    assert 0 < len(kept) <= 100
+    assert 0 < len(kept) <= 200
     assert set(np.unique(kept, return_counts=True)[1]) == {4}  # whole groups
+
+
+def test_one_group_that_is_all_of_a_source_is_cut_not_lost():
+    groups = GroupSample(160)
+    for start in range(0, 1000, 50):
+        groups.add(np.full(50, 7), {"value": np.arange(start, start + 50)})
+    values = groups.rows()["value"]
+    assert values[:10].tolist() == list(range(10))
+    assert 10 <= len(values) <= 160
 
 
 def test_a_sample_is_fair():

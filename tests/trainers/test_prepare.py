@@ -3,7 +3,10 @@
 import pytest
 
 import mlipdb
+from mlipdb.database import Database
+from mlipdb.errors import ConfigError
 from mlipdb.structures import SYMBOLS
+from mlipdb.subsets import Request, training_statistics
 from mlipdb.subsets.subset import freeze
 from mlipdb.testing.samples import sample_records
 from mlipdb.trainers.prepare import prepare
@@ -33,3 +36,39 @@ def test_elements_that_only_held_out_structures_have_are_named(salts, tiny, seed
     warnings = [line for line in said if line.startswith("WARNING") and "no structure to train on" in line]
     assert len(warnings) == (1 if unseen else 0)
     assert all(symbol in warnings[0] for symbol in unseen)
+
+
+def test_what_a_training_worked_out_is_kept_for_others(salts, tiny, monkeypatch):
+    frozen = freeze(salts, "salts", filter="all")
+    recipe = tiny()
+    facts = prepare(salts, frozen, recipe=recipe, teacher_id=None, devices=1, say=print).facts
+    monkeypatch.setattr(Database, "read", None)
+    kept = training_statistics(salts, frozen, Request(cutoff=recipe.model["cutoff"]))
+    assert [kept.e0.get(number, 0.0) for number in facts.atomic_numbers] == list(facts.e0)
+    assert (kept.mean, kept.scale, kept.neighbours) == (facts.shift, facts.scale, facts.avg_n_neighbors)
+
+
+def test_what_was_kept_before_is_what_a_training_starts_from(salts, tiny):
+    frozen = freeze(salts, "salts", filter="all")
+    recipe = tiny()
+    kept = training_statistics(salts, frozen, Request(cutoff=recipe.model["cutoff"]))
+    facts = prepare(salts, frozen, recipe=recipe, teacher_id=None, devices=1, say=print).facts
+    assert list(facts.e0) == [kept.e0.get(number, 0.0) for number in facts.atomic_numbers]
+    assert (facts.shift, facts.scale, facts.avg_n_neighbors) == (kept.mean, kept.scale, kept.neighbours)
+
+
+def test_a_training_starts_from_given_isolated_atoms(salts, tiny, tmp_path):
+    path = tmp_path / "e0.json"
+    path.write_text("{" + ", ".join(f'"{symbol}": -2.5' for symbol in SYMBOLS[1:]) + "}")
+    frozen = freeze(salts, "salts", filter="all")
+    recipe = tiny(f"data.e0={path}")
+    assert set(prepare(salts, frozen, recipe=recipe, teacher_id=None, devices=1, say=print).facts.e0) == {-2.5}
+
+
+def test_labels_of_two_methods_are_not_learnt_together(salts, tiny):
+    source = salts.open_source("others", reader="none", uri="nowhere")
+    method = salts.method_id(mlipdb.Method(kind="dft", name="PBEsol"))
+    salts.append(sample_records(12, start=12, per_material=1), source_id=source, method_id=method)
+    frozen = freeze(salts, "both", filter="all")
+    with pytest.raises(ConfigError, match=r"of 2 methods \(1: PBE, 2: PBEsol\).*--set data.method=NUMBER"):
+        prepare(salts, frozen, recipe=tiny(), teacher_id=None, devices=1, say=print)
