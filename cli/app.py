@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mlipdb.cli.bundle import app as bundle_app
-from mlipdb.cli.care import gc, verify
+from mlipdb.cli.care import gc, repair, verify
 from mlipdb.cli.db import app as db_app
 from mlipdb.cli.evaluate import evaluate
 from mlipdb.cli.export import export
@@ -51,6 +51,7 @@ app.command()(show)
 app.command()(stats)
 app.command()(verify)
 app.command()(gc)
+app.command()(repair)
 app.add_typer(db_app, name="db")
 app.command()(query)
 app.add_typer(subset_app, name="subset")

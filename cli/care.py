@@ -1,10 +1,10 @@
-"""Commands that look after a database: verify and gc."""
+"""Commands that look after a database: verify, repair and gc."""
 
 from typing import Annotated
 
 import typer
 
-from mlipdb.cli.context import JsonOption, open_database, show_json
+from mlipdb.cli.context import JsonOption, database_path, open_database, show_json, talk
 
 
 def verify(
@@ -23,6 +23,23 @@ def verify(
             print(f"leftover of a crash: {orphan} (`mlipdb gc` removes it)")
         print(f"{report.shards} shards, {report.records} records: {'all well' if report.ok else 'NOT well'}")
     raise typer.Exit(0 if report.ok else 1)
+
+
+def repair(context: typer.Context, json: JsonOption = False) -> None:
+    """Make the catalog good again from the shards where it is lost, damaged or behind; the old one is kept."""
+    from mlipdb.repair import repair as repair_directory
+
+    report = repair_directory(database_path(context))
+    if json:
+        show_json(vars(report))
+        return
+    for loss in report.losses:
+        talk(f"lost: {loss}")
+    for reason in report.ignored:
+        talk(f"not taken: {reason}")
+    print(f"{report.structures} structures and {report.labels} labels added from {report.shards} shards")
+    if report.kept:
+        print(f"the old catalog is kept as {report.kept}")
 
 
 def gc(context: typer.Context, json: JsonOption = False) -> None:

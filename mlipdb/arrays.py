@@ -129,10 +129,10 @@ class StoredArrays:
             self._places = ([row[0] for row in found], [row[1] for row in found], [row[2] for row in found])
             return self._places
 
-    def _locate(self, shard_id: int) -> tuple[str, int]:
+    def _locate(self, shard_id: int) -> tuple[str, int, str]:
         with Session(self._engine) as session:
             row = session.get_one(ShardRow, shard_id)
-            return row.path, row.bytes
+            return row.path, row.bytes, row.sha256
 
 
 def _atoms(batch: ArrayBatch, places: Int64[np.ndarray, " some"]) -> Int64[np.ndarray, " atoms"]:

@@ -15,7 +15,15 @@ from mlipdb.arrays import StoredArrays
 from mlipdb.catalog import CatalogInfo, LabelRow, MethodRow, ShardRow, Source, StructureRow
 from mlipdb.catalog.engine import default_catalog, make_engine, make_postgresql_database
 from mlipdb.catalog.facets import add_label_facets
-from mlipdb.catalog.lookup import expected_shards, find_entry, find_external, methods_of
+from mlipdb.catalog.faults import explain_faults
+from mlipdb.catalog.lookup import (
+    expected_shards,
+    find_entry,
+    find_external,
+    method_facts,
+    methods_of,
+    source_facts,
+)
 from mlipdb.catalog.rows import (
     add_shard,
     add_structures,
@@ -36,11 +44,13 @@ from mlipdb.query import structure_ids
 from mlipdb.records import ArrayBatch, Entry, NewLabel, NewStructure, RejectedRecord, Report, SymmetryTool
 from mlipdb.selection import Selection
 from mlipdb.store.codec import Encoded, Encoder, seal
+from mlipdb.store.facts import ShardFacts, structure_facts
 from mlipdb.store.lock import WriterLock
 from mlipdb.store.prepared import Prepared, prepare_all
 from mlipdb.store.shard import SealedShard, structure_key, write_shard
-from mlipdb.store.verify import remove_orphans, verify_shards
+from mlipdb.store.verify import remove_orphans
 from mlipdb.structures import Structure
+from mlipdb.verification import verify
 from mlipdb.version import __version__
 
 
@@ -52,6 +62,7 @@ def open_database(path: Path | str) -> "Database":
     directory = Path(path)
     found = read_manifest(directory)
     engine = make_engine(directory, found.catalog)
+    explain_faults(engine, place=directory)
     check_revision(engine, place=directory)
     with Session(engine) as session:
         uuid = session.scalar(select(CatalogInfo.uuid))
@@ -77,6 +88,7 @@ def create_database(path: Path | str, *, catalog: str | None = None) -> "Databas
             chosen = catalog or default_catalog()
             make_postgresql_database(chosen)
             engine = make_engine(directory, chosen)
+            explain_faults(engine, place=directory)
             try:
                 write_manifest(directory, Manifest(uuid=_make_catalog(engine, directory), catalog=chosen))
             finally:
@@ -216,7 +228,16 @@ class Database:
         with self._lock:
             first = self._next_structure_id()
             encoded = [(identity, record.record) for identity, record in enumerate(ready, start=first)]
-            sealed = self._seal(encoded, "structures")
+            with self.session() as session:
+                named = {method_id, *(record.method_id for record in ready)}
+                facts = structure_facts(
+                    ready,
+                    source=source_facts(session, source_id),
+                    methods=method_facts(session, [named_id for named_id in named if named_id is not None]),
+                    method=method_id,
+                    symmetry=symmetry,
+                )
+            sealed = self._seal(encoded, "structures", facts)
             with self.write() as session:
                 if sealed is not None:
                     setting = symmetry_id(session, symmetry) if symmetry else None
@@ -244,7 +265,10 @@ class Database:
             ordered = sorted(done, key=lambda record: record.structure_id)
             encoded = Encoder().prepare([(None, record.label) for record in ordered])
             labels = [(record.structure_id, data) for record, data in zip(ordered, encoded, strict=True)]
-            sealed = self._seal(labels, "labels", method=method_id)
+            with self.session() as session:
+                methods = list(method_facts(session, [method_id]).values())
+            facts = ShardFacts(methods=methods, label_methods=[0] * len(ordered), parts=[r.part for r in ordered])
+            sealed = self._seal(labels, "labels", facts)
             with self.write() as session:
                 shard = None if sealed is None else add_shard(session, sealed)
                 values = [_label_row(record, method=method_id, shard=shard) for record in records]
@@ -263,14 +287,12 @@ class Database:
         with self.session() as session:
             return (session.scalar(select(func.max(StructureRow.id))) or 0) + 1
 
-    def _seal(
-        self, records: Sequence[tuple[int, Encoded]], kind: str, *, method: int | None = None
-    ) -> SealedShard | None:
+    def _seal(self, records: Sequence[tuple[int, Encoded]], kind: str, facts: ShardFacts) -> SealedShard | None:
         """A sealed shard of the records, None when there are none."""
         if not records:
             return None
         encoded = [(structure_key(identity), seal(identity, record)) for identity, record in records]
-        return write_shard(self.path, encoded, kind=kind, uuid=self.uuid, method=method)
+        return write_shard(self.path, encoded, kind=kind, uuid=self.uuid, facts=facts)
 
     # Reading
 
@@ -346,10 +368,11 @@ class Database:
     # Care
 
     def verify(self, *, deep: bool = False) -> Report:
-        """Compare every shard with the catalog; with deep, decode every record. Names orphans, removes nothing."""
-        with self.session() as session:
-            expected = expected_shards(session)
-        return verify_shards(self.path, expected, uuid=self.uuid, deep=deep)
+        """Compare every shard with the catalog; with deep, re-read everything. Names orphans, removes nothing.
+
+        Deep decodes every record, compares hashes, elements and counts with the rows, and checks the catalog's file.
+        """
+        return verify(self.path, engine=self.engine, uuid=self.uuid, deep=deep)
 
     def gc(self) -> Report:
         """Remove the files in shards/ that no row names: what a crash left behind."""

@@ -32,6 +32,10 @@ class CorruptError(MlipdbError):
     """Stored bytes do not match their checksum, version or key."""
 
 
+class StorageError(MlipdbError):
+    """The disk is full, or cannot be written."""
+
+
 class IngestError(MlipdbError):
     """A source file cannot be read further."""
 

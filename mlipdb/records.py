@@ -66,6 +66,23 @@ class NewLabel:
     reason: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class RepairReport:
+    """What a repair did. added counts rows made from shards; losses are what shards cannot give back.
+
+    rebuilt is True where the old catalog could not be used at all; kept is where it lies now, None where nothing had to
+    be changed. ignored are files in shards/ that were not taken, with the reason.
+    """
+
+    rebuilt: bool
+    shards: int
+    structures: int
+    labels: int
+    kept: str | None
+    losses: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ArrayBatch:
     """Structures and quantities of their labels as flat arrays; structure k has the atoms offsets[k] to offsets[k+1].

@@ -1,20 +1,24 @@
 """Questions to the catalog that the database answers often."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mlipdb.catalog.label import LabelRow
+from mlipdb.catalog.method import MethodRow
 from mlipdb.catalog.rows import CHUNK
 from mlipdb.catalog.shard import ShardRow
 from mlipdb.catalog.source import Source
 from mlipdb.catalog.structure import Material, StructureRow, SymmetrySetting
 from mlipdb.errors import NotFoundError
+from mlipdb.labels import Method
 from mlipdb.records import Entry, SymmetryTool
 from mlipdb.store.verify import ExpectedShard
+
+SOURCE_FACTS = ("name", "version", "reader", "uri", "sha256", "licence", "citation", "options")
 
 
 def find_entry(session: Session, structure_id: int) -> Entry:
@@ -86,6 +90,18 @@ def methods_of(session: Session, structure_id: int) -> dict[int, list[int]]:
     return parts
 
 
+def source_facts(session: Session, source_id: int) -> dict[str, Any]:
+    """The columns of a source that say where it came from: those that a shard repeats."""
+    row = session.get_one(Source, source_id)
+    return {name: getattr(row, name) for name in SOURCE_FACTS}
+
+
+def method_facts(session: Session, ids: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """Methods by id as plain data, ascending."""
+    rows = session.scalars(select(MethodRow).where(MethodRow.id.in_(set(ids))).order_by(MethodRow.id))
+    return {row.id: {name: getattr(row, name) for name in Method.__dataclass_fields__} for row in rows}
+
+
 def expected_shards(session: Session) -> list[ExpectedShard]:
     """What the catalog says of every shard, with the structures that rows place in it."""
     placed: dict[int, set[int]] = defaultdict(set)
@@ -97,6 +113,6 @@ def expected_shards(session: Session) -> list[ExpectedShard]:
         for shard_id, structure_id in session.execute(columns):
             placed[shard_id].add(structure_id)
     return [
-        ExpectedShard(row.path, row.records, row.bytes, row.sha256, frozenset(placed[row.id]))
+        ExpectedShard(row.id, row.path, row.records, row.bytes, row.sha256, frozenset(placed[row.id]))
         for row in session.scalars(select(ShardRow).order_by(ShardRow.id))
     ]

@@ -14,6 +14,7 @@ from jaxtyping import Int64
 from mlipdb.errors import CorruptError
 from mlipdb.records import ArrayBatch
 from mlipdb.store.batch import BatchDecoder
+from mlipdb.store.checked import CheckedFiles
 from mlipdb.store.decode import Decoder
 from mlipdb.store.paging import CUT, join
 from mlipdb.store.record import Record
@@ -31,12 +32,16 @@ class _ThreadState(threading.local):
 
 
 class ShardPool:
-    """Reads records by (shard, structure id). locate(shard_id) gives a shard's relative path and size."""
+    """Reads records by (shard, structure id). locate(shard_id) gives a shard's relative path, size and SHA-256.
 
-    def __init__(self, directory: Path, *, uuid: str, locate: Callable[[int], tuple[str, int]]) -> None:
+    A shard is compared with its hash before it is opened, once while the file stays as it is.
+    """
+
+    def __init__(self, directory: Path, *, uuid: str, locate: Callable[[int], tuple[str, int, str]]) -> None:
         self._directory = directory
         self._uuid = uuid
         self._locate = locate
+        self._checked = CheckedFiles(directory)
         self._files: dict[int, ShardFile] = {}
         self._files_pid = os.getpid()
         self._local = _ThreadState()
@@ -90,6 +95,7 @@ class ShardPool:
         if self._files_pid != os.getpid():
             self._files, self._files_pid = {}, os.getpid()
         if shard_id not in self._files:
-            path, size = self._locate(shard_id)
-            self._files[shard_id] = open_shard(self._directory / path, size=size, uuid=self._uuid)
+            path, size, sha256 = self._locate(shard_id)
+            self._checked.check(path, size=size, sha256=sha256)
+            self._files[shard_id] = open_shard(self._directory / path, uuid=self._uuid)
         return self._files[shard_id]

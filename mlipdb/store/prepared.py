@@ -61,10 +61,11 @@ def prepare(record: NewStructure, encoder: Encoder) -> Prepared:
 def prepare_all(records: Sequence[NewStructure], encoder: Encoder | None = None) -> list[Prepared]:
     """Prepare records; any process may do it, with an encoder of its own per thread."""
     encoded = (encoder or Encoder()).prepare([(record.structure, record.label) for record in records])
-    return [_prepared(record, data) for record, data in zip(records, encoded, strict=True)]
+    return [describe(record, data) for record, data in zip(records, encoded, strict=True)]
 
 
-def _prepared(record: NewStructure, data: Encoded) -> Prepared:
+def describe(record: NewStructure, data: Encoded) -> Prepared:
+    """A record whose bytes are made, or stored, already."""
     structure, label = record.structure, record.label
     return Prepared(
         record=data,

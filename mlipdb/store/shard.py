@@ -9,10 +9,12 @@ import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lmdb
 
 from mlipdb.errors import CorruptError
+from mlipdb.store.facts import FACTS_KEY, ShardFacts, facts_in, pack_facts
 from mlipdb.store.layout import VERSION
 from mlipdb.store.paging import join, lay_out
 
@@ -40,19 +42,19 @@ def structure_key(structure_id: int) -> bytes:
 
 
 def write_shard(
-    directory: Path, records: Sequence[tuple[bytes, bytes]], *, kind: str, uuid: str, method: int | None = None
+    directory: Path, records: Sequence[tuple[bytes, bytes]], *, kind: str, uuid: str, facts: ShardFacts
 ) -> SealedShard:
     """Seal (key, record) pairs, ascending by key, as one file in directory/shards.
 
-    When this returns, the bytes and the name are on disk. The name holds the hash of the content, of which method is
-    a part: two methods may give the same labels to the last bit, and each has its own shard.
+    When this returns, the bytes and the name are on disk. The name holds the hash of the content, of which the facts
+    are a part: two methods may give the same labels to the last bit, and each has its own shard.
     """
     folder = directory / "shards"
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as scratch:
         draft, sealed = Path(scratch) / "draft", Path(scratch) / "sealed"
-        meta = {"uuid": uuid, "kind": kind, "format": VERSION} | ({} if method is None else {"method": method})
-        _fill(draft, records, meta=meta, copy_to=sealed)
+        meta = {"uuid": uuid, "kind": kind, "format": VERSION, "records": len(records)}
+        _fill(draft, records, meta=meta, facts=pack_facts(facts), copy_to=sealed)
         sha256, size = _sync_and_hash(sealed)
         first, last = int.from_bytes(records[0][0]), int.from_bytes(records[-1][0])
         name = f"shards/{kind}-{first:012d}-{sha256[:16]}.lmdb"
@@ -61,14 +63,17 @@ def write_shard(
     return SealedShard(name, kind, len(records), size, sha256, first, last)
 
 
-def _fill(draft: Path, records: Sequence[tuple[bytes, bytes]], *, meta: dict[str, object], copy_to: Path) -> None:
+def _fill(
+    draft: Path, records: Sequence[tuple[bytes, bytes]], *, meta: dict[str, object], facts: bytes, copy_to: Path
+) -> None:
     """Write the records in one transaction and copy them compacted. The draft needs no sync: it is thrown away."""
     # A value beyond half a page takes whole pages; a page more per record is a safe upper bound.
-    need = sum(len(data) + 2 * PAGE for _, data in records) + 256 * PAGE
+    need = sum(len(data) + 2 * PAGE for _, data in records) + len(facts) + 256 * PAGE
     with lmdb.open(str(draft), subdir=False, map_size=need, sync=False, lock=False) as environment:
         with environment.begin(write=True) as transaction:
             for key, data in lay_out(records):
                 transaction.put(key, data, append=True)
+            transaction.put(FACTS_KEY, facts)
             transaction.put(META_KEY, json.dumps(meta, sort_keys=True).encode())
         environment.copy(str(copy_to), compact=True)
 
@@ -96,14 +101,11 @@ def sync_directory(folder: Path) -> None:
 class ShardFile:
     """A sealed shard open for reading: lock-free, never written. Use open_shard, which opens a file once per process.
 
-    Raises CorruptError before mapping when the size is not the catalog's (a mapped short file would kill the process)
-    or when the file belongs to another database.
+    The file's hash must have been compared before: a mapped file that is short or has a damaged page may kill the
+    process. Raises CorruptError when the file belongs to another database.
     """
 
-    def __init__(self, path: Path, *, size: int, uuid: str) -> None:
-        found = path.stat().st_size
-        if found != size:
-            raise CorruptError(f"{path} has {found} bytes where the catalog says {size}; restore it from a backup")
+    def __init__(self, path: Path, *, uuid: str) -> None:
         try:
             self._environment = lmdb.open(
                 str(path), subdir=False, readonly=True, lock=False, readahead=False, max_readers=2048, create=False
@@ -114,11 +116,20 @@ class ShardFile:
         self._check_owner(uuid)
 
     def _check_owner(self, uuid: str) -> None:
-        with self._environment.begin() as transaction:
-            raw = transaction.get(META_KEY)
-        owner = json.loads(raw)["uuid"] if raw else None
+        owner = self.meta().get("uuid")
         if owner != uuid:
             raise CorruptError(f"{self.path} belongs to database {owner}, not {uuid}; put back the right file")
+
+    def meta(self) -> dict[str, Any]:
+        """What the file says of itself: uuid of its database, kind, format."""
+        with self._environment.begin() as transaction:
+            raw = transaction.get(META_KEY)
+        return dict(json.loads(raw)) if raw else {}
+
+    def facts(self) -> ShardFacts | None:
+        """What the catalog's rows need beside the arrays; None in a shard of format 1."""
+        with self._environment.begin() as transaction:
+            return facts_in(transaction)
 
     def close(self) -> None:
         """Unmap the file; transactions on it end."""
@@ -141,16 +152,17 @@ _open_shards: weakref.WeakValueDictionary[tuple[Path, int, int], ShardFile] = we
 _opening = threading.Lock()
 
 
-def open_shard(path: Path, *, size: int, uuid: str) -> ShardFile:
-    """The shard at a path, opened once per process and file, and again after a fork: LMDB allows nothing else."""
+def open_shard(path: Path, *, uuid: str) -> ShardFile:
+    """The shard at a path, opened once per process and file, and again after a fork: LMDB allows nothing else.
+
+    Its hash must have been compared before, see mlipdb.store.checked.
+    """
     with _opening:
-        if not path.is_file():
-            raise CorruptError(f"{path} is missing; restore it from a backup, or run `mlipdb verify` for the extent")
         status = path.stat()
         key = (path.resolve(), status.st_ino, status.st_mtime_ns)
         shard = _open_shards.get(key)
         if shard is None:
-            _open_shards[key] = shard = ShardFile(path, size=size, uuid=uuid)
+            _open_shards[key] = shard = ShardFile(path, uuid=uuid)
         return shard
 
 
