@@ -38,7 +38,8 @@ def _positions(sites: list[Any], cell: Float64[np.ndarray, "3 3"]) -> Float64[np
         return array([site["xyz"] for site in sites], "structure.sites.xyz")
     except KeyError:
         fractional = array([site["abc"] for site in sites], "structure.sites.abc")
-        return np.asarray(fractional @ cell, dtype=np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):  # make_structure refuses what is not finite
+            return np.asarray(fractional @ cell, dtype=np.float64)
 
 
 def _atomic_numbers(sites: list[Any]) -> list[int]:

@@ -1,5 +1,6 @@
 """What VASP runs have in common: the level of theory that their settings name, elements, and what a run is called."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -149,14 +150,17 @@ def flag(value: Any) -> bool:
 
 
 def numbers(value: Any) -> list[float]:
-    """The numbers of a setting, whether text, number or list; those before the first word that is none."""
+    """The finite numbers of a setting, whether text, number or list; those before the first word that is none."""
     words = value if isinstance(value, list | tuple) else str(value if value is not None else "").split()
     found = []
     for word in words:
         try:
-            found.append(float(word))
+            number = float(word)
         except (TypeError, ValueError):
             break
+        if not math.isfinite(number):
+            break
+        found.append(number)
     return found
 
 

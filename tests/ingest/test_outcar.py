@@ -1,3 +1,4 @@
+from contextlib import suppress
 from typing import ClassVar
 
 import numpy as np
@@ -260,3 +261,11 @@ def test_the_ten_hafnia_files_are_scan_as_their_heads_say(shared_data):
     frames = [frame for file in files for frame in read(file)]
     assert len(frames) == 10
     assert {frame.label.method.functional for frame in frames} == {"SCAN"}
+
+
+@pytest.mark.parametrize("ions", ["0", "99999999999999999999", "NaN", "-3"])
+def test_a_damaged_number_of_ions_is_refused_at_once(tmp_path, ions):
+    path = write(tmp_path / "OUTCAR", step(1), step(2))
+    path.write_text(path.read_text().replace("NIONS =      3", f"NIONS = {ions}"))
+    with suppress(IngestError):
+        assert all(isinstance(item, Rejected) for item in OutcarReader().frames(path, {}))

@@ -235,3 +235,18 @@ def test_real_files_agree_with_ase(shared_data, name, count, functional):
             np.testing.assert_allclose(frame.label.stress, atoms.get_stress(voigt=False), rtol=1e-6, atol=1e-6)
         else:
             assert frame.label.stress is None
+
+
+@pytest.mark.parametrize(("old", "new"), [("<c>   1</c></rc>", "<c>one</c></rc>"), ("12.00000000", "twelve")])
+def test_damaged_atoms_are_refused_step_by_step(tmp_path, old, new):
+    path = write(tmp_path / "vasprun.xml", step(0), step(1))
+    path.write_text(path.read_text().replace(old, new, 1))
+    assert ["<atominfo>" in item.reason for item in read(path)] == [True, True]
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path):
+    path = write(tmp_path / "vasprun.xml", step(0), step(1))
+    path.write_text(path.read_text().replace("0.5 0.5 0.25", "0.5 inf 0.25", 1))
+    refused, taken = read(path)
+    assert "positions holds a value that is not finite" in refused.reason
+    assert isinstance(taken, Frame)

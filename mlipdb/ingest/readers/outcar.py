@@ -75,10 +75,13 @@ class _Lines:
 
     def take(self, number: int) -> list[str]:
         """The next lines as text; RunError at the end."""
-        lines = [self.next() for _ in range(number)]
-        if lines and not lines[-1]:
-            raise RunError("the file ends inside a table")
-        return [line.decode(errors="replace") for line in lines]
+        lines = []
+        while len(lines) < number:  # the number is the file's own and may be anything
+            line = self.next()
+            if not line:
+                raise RunError("the file ends inside a table")
+            lines.append(line.decode(errors="replace"))
+        return lines
 
 
 @dataclass
@@ -216,6 +219,8 @@ def _cell(step: _Step, lines: _Lines) -> None:
 
 def _forces(step: _Step, lines: _Lines, run: _Run) -> None:
     count = run.head.natoms
+    if count < 1:
+        raise RunError("the head does not say how many ions there are (NIONS)")
     lines.take(1)
     # Columns behind the sixth (forces without dispersion) are passed over: VASP prints NaN there.
     step.table = np.stack([_row(text, 6) for text in lines.take(count)])

@@ -87,6 +87,8 @@ class _Run:
                 self._learn_atoms(element)
             except MlipdbError as error:
                 self.problem = str(error)
+            except (IndexError, ValueError) as error:
+                self.problem = f"<atominfo> makes no sense ({error}), so the elements are not known"
 
     def _learn_atoms(self, element: ET.Element) -> None:
         types = _rows(element, "atomtypes")
@@ -107,7 +109,7 @@ class _Run:
             material = material_of(self.name, self.atomic_numbers, source=self.source, rule=self.rule)
         except MlipdbError as error:
             return Rejected(key=key, location=location, reason=str(error))
-        except (AttributeError, IndexError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             reason = f"the step does not have vasprun.xml's layout ({type(error).__name__}: {error})"
             return Rejected(key=key, location=location, reason=reason)
         return Frame(structure=structure, label=label, external_id=key, material=material, location=location)
@@ -184,9 +186,12 @@ def _vectors(parent: ET.Element | None, name: str) -> Float64[np.ndarray, "rows 
     if any(len(row) != 3 for row in text):
         raise RunError(f"{name} holds a row that is not three numbers: {next(r for r in text if len(r) != 3)}")
     try:
-        return np.array([[float(word) for word in row] for row in text], dtype=np.float64).reshape(-1, 3)
+        values = np.array([[float(word) for word in row] for row in text], dtype=np.float64).reshape(-1, 3)
     except ValueError as error:
         raise RunError(f"{name}: {error}; VASP prints stars where a number is too large") from error
+    if not np.isfinite(values).all():
+        raise RunError(f"{name} holds a value that is not finite")
+    return values
 
 
 def _energies_of(element: ET.Element) -> dict[str, float]:
