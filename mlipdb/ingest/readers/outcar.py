@@ -75,7 +75,7 @@ class _Lines:
 
     def take(self, number: int) -> list[str]:
         """The next lines as text; RunError at the end."""
-        lines = []
+        lines: list[str] = []
         while len(lines) < number:  # the number is the file's own and may be anything
             line = self.next()
             if not line:
