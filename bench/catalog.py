@@ -22,6 +22,7 @@ from sqlalchemy import create_engine, func, select, text
 import mlipdb
 from mlipdb import subsets
 from mlipdb.catalog import Material, ShardRow, StructureRow
+from mlipdb.catalog.facets import drop_facets, fill_facets
 from mlipdb.ingest import IngestSettings, ingest
 from mlipdb.query import count_structures, structure_ids
 from mlipdb.testing.postgresql import postgresql_programs, private_server
@@ -74,6 +75,9 @@ def open_or_build(stack, chosen, scratch):
     ingest(db, [chosen.sample], settings=IngestSettings(reader="mptrj", name="mptrj", batch=SHARD))
     with clock(f"rows of {chosen.structures:,} structures"):
         multiply(db, chosen.structures)
+    with clock("their facets, which an ingest writes as it goes"), db.write() as session:
+        drop_facets(session)
+        fill_facets(session)
     return db
 
 
@@ -124,11 +128,12 @@ def multiply(db, wanted):
 
 def copies(sqlite):
     """The statements that copy the sample's rows once."""
+    step, copy = "CAST(:step AS BIGINT)", "CAST(:copy AS BIGINT) * :materials"  # psycopg sends small types
     number = "random()" if sqlite else "(random() * 1e9)::bigint"
     digest = "randomblob(16)" if sqlite else f"decode(md5(({number})::text), 'hex')"
-    mixed = "1 + ((s.id + :step) * 7919 % 1000) * 1e-6"
+    mixed = f"1 + ((s.id + {step}) * 7919 % 1000) * 1e-6"
     gap = f"round(l.band_gap * ({mixed}), 4)" if sqlite else f"round((l.band_gap * ({mixed}))::numeric, 4)::float8"
-    name, shard = "CAST(:copy AS TEXT)", f"1 + (s.id + :step - 1) / {SHARD}"
+    name, shard = "CAST(:copy AS TEXT)", f"1 + (s.id + {step} - 1) / {SHARD}"
     same = (
         "nsites, nelements, chemical_formula_reduced, chemical_system, space_group_it_number, space_group_symbol, "
         "symmetry_setting_id, volume, pbc, charge, spin_multiplicity, source_row"
@@ -138,17 +143,17 @@ def copies(sqlite):
         "arrays, hessian_rows, content_hash"
     )
     return (
-        f"INSERT INTO material (id, key) SELECT id + :copy * :materials, key || '-' || {name} FROM sample_material",
+        f"INSERT INTO material (id, key) SELECT id + {copy}, key || '-' || {name} FROM sample_material",
         f"INSERT INTO structure (id, shard_id, source_id, material_id, external_id, content_hash, {same}) "
-        f"SELECT id + :step, {shard}, source_id, material_id + :copy * :materials, external_id || '-' || {name}, "
+        f"SELECT id + {step}, {shard}, source_id, material_id + {copy}, external_id || '-' || {name}, "
         f"{digest}, {same} "
-        "FROM sample_structure AS s WHERE id + :step <= :last",
+        f"FROM sample_structure AS s WHERE id + {step} <= :last",
         "INSERT INTO structure_element (atomic_number, structure_id, count) "
-        "SELECT atomic_number, structure_id + :step, count FROM sample_structure_element "
-        "WHERE structure_id + :step <= :last ORDER BY atomic_number, structure_id",
-        f"INSERT INTO label (structure_id, shard_id, band_gap, {of_label}) SELECT s.id + :step, {shard}, {gap}, "
+        f"SELECT atomic_number, structure_id + {step}, count FROM sample_structure_element "
+        f"WHERE structure_id + {step} <= :last ORDER BY atomic_number, structure_id",
+        f"INSERT INTO label (structure_id, shard_id, band_gap, {of_label}) SELECT s.id + {step}, {shard}, {gap}, "
         f"{', '.join('l.' + column for column in of_label.split(', '))} FROM sample_label AS l "
-        "JOIN sample_structure AS s ON s.id = l.structure_id WHERE s.id + :step <= :last ORDER BY s.id",
+        f"JOIN sample_structure AS s ON s.id = l.structure_id WHERE s.id + {step} <= :last ORDER BY s.id",
     )
 
 

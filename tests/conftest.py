@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("catalog") == "postgresql":
         # a test that leaves a database open leaves connections to the garbage collector, which SQLite does not mind
-        config.addinivalue_line("filterwarnings", "ignore:connection .* was deleted while still open:ResourceWarning")
+        config.addinivalue_line("filterwarnings", "ignore:.*was deleted while still open:ResourceWarning")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,10 +1,12 @@
 """Facets of shards: written with the rows they repeat, made again from those rows, compared with them.
 
 A structures shard has ``ids``; ``elements/8`` and the like, the set of rows with that element; one entry a row in
-``nsites``, ``nelements``, ``pbc``, ``space_group`` and ``source``; and of its DFT labels ``band_gap`` and ``arrays``, a
-sum of LABEL_ARRAYS. A labels shard has ``labelled``, its structures' ids, and the same of its DFT labels.
+``nsites``, ``nelements``, ``pbc``, ``space_group`` and ``source``; and of its DFT labels ``band_gap``,
+``band_gap/steps`` (see gap_step; a byte each, where the gaps themselves are many) and ``arrays``, a sum of
+LABEL_ARRAYS. A labels shard has ``labelled``, its structures' ids, and the same of its DFT labels.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,7 +55,14 @@ class _ShardFacets:
             whole = None if np.array_equal(rows_of, np.arange(rows)) else rows_of
             gaps, arrays = zip(*map(itemgetter(1), self.labels), strict=True)
             packed |= {"band_gap": pack_column(gaps, whole, floats=True), "arrays": pack_column(arrays, whole)}
+            steps = [None if gap is None else gap_step(gap) for gap in gaps]
+            packed["band_gap/steps"] = pack_column(steps, whole)
         return packed
+
+
+def gap_step(gap: float) -> int:
+    """The step of 0.05 eV that a gap is on; never less for a larger gap, however the product is rounded."""
+    return math.floor(20 * gap)
 
 
 def add_structure_facets(

@@ -1,7 +1,7 @@
 """The facets that a filter needs, read at once: a bit for each structure, in the order of the ids."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,9 +108,19 @@ def read_bitmaps(session: Session, names: Iterable[str]) -> Bitmaps | None:
     """The bitmaps of facets, in one statement, so that they are of one moment; None where some shard has no facets."""
     if session.scalar(shards_without_facets().with_only_columns(1).limit(1)) is not None:
         return None
-    wanted = {STRUCTURE_IDS, LABEL_IDS, *names}
-    query = select(Facet.name, Facet.shard_id, Facet.data).where(Facet.name.in_(sorted(wanted)))
     facets: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
-    for name, shard, data in session.execute(query):
+    for name, shard, data in _rows(session, sorted({STRUCTURE_IDS, LABEL_IDS, *names})):
         facets[name].append((shard, data))
     return Bitmaps(session, facets)
+
+
+def _rows(session: Session, names: list[str]) -> Iterator[Any]:
+    query = select(Facet.name, Facet.shard_id, Facet.data).where(Facet.name.in_(names))
+    connection = session.connection()
+    if connection.dialect.driver != "psycopg":
+        yield from connection.execute(query)
+        return
+    # psycopg's usual cursor gets bytes as hexadecimal digits, twice as many
+    driver = connection.connection.driver_connection
+    with driver.cursor(binary=True) as cursor:  # type: ignore[union-attr]  # a psycopg.Connection
+        yield from cursor.execute("SELECT name, shard_id, data FROM facet WHERE name = ANY(%s)", [names])

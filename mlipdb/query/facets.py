@@ -1,5 +1,6 @@
 """Which facets of the shards answer a comparison, and how: the counterpart of relations.py and lists.py."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -9,7 +10,7 @@ from jaxtyping import Bool, Num
 from sqlalchemy import select
 
 from mlipdb.catalog import Source
-from mlipdb.catalog.facets import LABEL_ARRAYS
+from mlipdb.catalog.facets import LABEL_ARRAYS, gap_step
 from mlipdb.catalog.packing import Bits
 from mlipdb.query.bitmaps import Bitmaps, Truth
 from mlipdb.query.predicate import COMPARISONS, Constant, Predicate
@@ -50,6 +51,34 @@ class ColumnFacet:
             return _known(maps.rows_where(self.name, _everything), operator, maps)
         compare = COMPARISONS[operator]
         return _split(self.name, lambda stored: compare(stored, values[0]), maps)
+
+
+@dataclass(frozen=True)
+class GapFacet:
+    """Band gaps: by their steps where those decide, which is so for the start of a step, else by themselves."""
+
+    def names(self, operator: str, values: Sequence[Constant]) -> set[str] | None:
+        """The facets that the answer needs; None where facets cannot answer."""
+        return (
+            {"band_gap/steps"}
+            if self._steps_decide(operator, values)
+            else ColumnFacet("band_gap").names(operator, values)
+        )
+
+    def truth(self, operator: str, values: Sequence[Constant], maps: Bitmaps) -> Truth:
+        """Where the comparison is true and where it is false."""
+        if not self._steps_decide(operator, values):
+            return ColumnFacet("band_gap").truth(operator, values, maps)
+        return ColumnFacet("band_gap/steps").truth(operator, [gap_step(float(value)) for value in values], maps)
+
+    def _steps_decide(self, operator: str, values: Sequence[Constant]) -> bool:
+        """For ``>=`` and ``<`` a constant that no smaller number shares its step with."""
+        if operator.startswith("IS"):
+            return True
+        if operator not in (">=", "<") or abs(float(values[0])) >= EXACT:
+            return False
+        constant = float(values[0])
+        return gap_step(math.nextafter(constant, -math.inf)) < gap_step(constant)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,13 @@ from sqlalchemy.orm import Session
 
 import mlipdb
 from mlipdb.catalog import Facet, ShardRow, StructureRow
-from mlipdb.catalog.facets import drop_facets, fill_facets, wrong_facets
+from mlipdb.catalog.facets import drop_facets, fill_facets, gap_step, wrong_facets
 from mlipdb.catalog.packing import UnknownPackingError, pack_ids, unpack_ids, unpack_set
 from mlipdb.labels import Label, Method
 from mlipdb.query import count_structures, frozen_subsets, select_structure_ids, structure_ids
+from mlipdb.query.facets import GapFacet
 from mlipdb.query.find import match_facets
+from mlipdb.query.predicate import COMPARISONS
 from mlipdb.query.resolve import resolve
 from mlipdb.records import NewLabel, NewStructure, SpaceGroup
 from mlipdb.structures import make_structure
@@ -91,7 +93,11 @@ FIELDS = st.one_of(
         "{}{}{!r}".format,
         st.sampled_from(["gap", "nsites", "space_group_it_number", "id"]),
         st.sampled_from(["=", "!=", "<", "<=", ">", ">="]),
-        st.sampled_from([0.5, 1.25, 7.31, 2.0, 1e300, 200.5, 2**53 + 1]),
+        st.one_of(
+            st.sampled_from([0.5, 1.25, 7.31, 2.0, 1e300, 200.5, 2**53 + 1, 7.3100000000000005, 1.2499999999999998]),
+            st.integers(0, 160).map(lambda step: step * 0.05),
+            st.floats(0, 8),
+        ),
     ),
     st.builds(
         "elements HAS {}{}".format,
@@ -219,6 +225,19 @@ def test_a_labels_shard_goes_with_its_facets(db):
         facets = session.scalars(select(Facet.shard_id).where(Facet.name == "labelled")).all()
         kinds = session.scalars(select(ShardRow.kind).where(ShardRow.id.in_(facets))).all()
         assert kinds == ["labels", "labels"]
+
+
+@given(constant=st.floats(-1, 20), gap=st.floats(0, 20))
+def test_where_the_steps_of_a_gap_decide_they_decide_right(constant, gap):
+    facet = GapFacet()
+    for operator, expected in ((">=", gap >= constant), ("<", gap < constant)):
+        if facet.names(operator, [constant]) == {"band_gap/steps"}:
+            assert COMPARISONS[operator](gap_step(gap), gap_step(constant)) == expected
+
+
+@pytest.mark.parametrize("constant", [0, 0.1, 0.25, 0.5, 1, 1.5, 2, 3, 4.5, 5, 10])
+def test_the_steps_decide_for_the_constants_that_people_write(constant):
+    assert GapFacet().names(">=", [constant]) == {"band_gap/steps"}
 
 
 @given(ids=st.sets(st.integers(0, 2**40)))
