@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 
 from mlipdb.export.exporter import ExportItem, ExportOptions, Tally
 from mlipdb.labels import ENERGY_KINDS, Label
@@ -82,7 +83,7 @@ def _first(fields: dict[str, Any], data: dict[str, Any], label: Label, *, energy
     fields.update({name: value for name, value in columns.items() if value is not None})
     if label.stress is not None:
         fields["stress"] = _voigt(label.stress)
-        if not np.array_equal(label.stress, label.stress.T):
+        if not _symmetric(label.stress):
             data["stress_tensor"] = label.stress
             tally.lose("stress", "ASE keeps its symmetric part alone; the nine numbers are in data as stress_tensor")
     for kind, name in DATA_ENERGIES.items():
@@ -118,7 +119,11 @@ def _further(label: Label, prefix: str, *, energy: str | None) -> dict[str, Any]
     return found | {prefix + name: number for name, number in label.properties.items()}
 
 
-def _voigt(stress: np.ndarray) -> np.ndarray:
+def _voigt(stress: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, " 6"]:
     """The symmetric part as xx yy zz yz xz xy; of a symmetric tensor to the last bit."""
-    symmetric = stress if np.array_equal(stress, stress.T) else (stress + stress.T) / 2
-    return symmetric[_VOIGT]
+    return (stress if _symmetric(stress) else (stress + stress.T) / 2)[_VOIGT]
+
+
+def _symmetric(stress: Float64[np.ndarray, "3 3"]) -> bool:
+    """To the last bit, so that 0.0 and -0.0 are not the same."""
+    return stress.tobytes() == stress.T.tobytes()
