@@ -124,10 +124,10 @@ class LimitChecks:
 
     def findings(self) -> list[Finding]:
         """A finding for each limit that more than the tolerated share of frames is beyond."""
-        found = [self._finding(limit) for limit in LIMITS if self._passed(limit)]
-        if any(finding.check == "net_force_large" for finding in found):  # says the same, more strongly
-            found = [finding for finding in found if finding.check != "net_force"]
-        return found
+        passed = {limit.check: limit for limit in LIMITS if self._passed(limit)}
+        if "net_force_large" in passed:  # says the same, more strongly
+            passed.pop("net_force", None)
+        return [self._finding(limit) for limit in passed.values()]
 
     def _passed(self, limit: Limit) -> bool:
         return self._over[limit.check] > limit.tolerated * self._seen[limit.check]

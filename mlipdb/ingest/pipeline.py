@@ -76,7 +76,7 @@ def ingest(
         stack.enter_context(_patient_collector())
         stack.enter_context(WriterLock(db.path / "ingest.lock"))
         line = stack.enter_context(Line(Worker(reader, settings.symprec), workers=settings.workers))
-        reading = Reading(line, reader, files, options=_options(settings, facts))
+        reading = Reading(line, reader, files, options={**_options(settings, facts), "notes": report.notes})
         if settings.strict:
             refuse(facts.name, reading.check())
         taker = Taker(

@@ -63,8 +63,11 @@ def fields(subsets: Mapping[str, int]) -> dict[str, Field]:
 
 
 def _optimade() -> list[Field]:
-    structure, group = StructureRow, StructureRow.space_group_it_number
-    directions = {mask: mask.bit_count() for mask in range(8)}
+    return [*_optimade_composition(), *_optimade_lattice()]
+
+
+def _optimade_composition() -> list[Field]:
+    structure = StructureRow
     return [
         Field(
             "id", "integer", "the structure's number in this database", relation=Scalar(structure.id), facet=IdFacet()
@@ -92,6 +95,13 @@ def _optimade() -> list[Field]:
             relation=Scalar(structure.chemical_formula_reduced),
             spelling=Spelling("formula", stored_formula),
         ),
+    ]
+
+
+def _optimade_lattice() -> list[Field]:
+    structure, group = StructureRow, StructureRow.space_group_it_number
+    directions = {mask: mask.bit_count() for mask in range(8)}
+    return [
         Field(
             "nperiodic_dimensions",
             "integer",

@@ -93,6 +93,12 @@ def test_a_net_force_is_reported_with_its_worst_frame(check, crystals, relabel):
     assert found["net_force"].details["worst"] == pytest.approx(1e3 * np.sqrt(3) * 0.05)  # meV/Å per atom
 
 
+def test_a_large_net_force_in_many_frames_is_one_finding(crystals, relabel):
+    checks = SourceChecks()
+    checks.add(summarise(relabel(crystals, lambda f: {"forces": f.label.forces + 0.05})))
+    assert [finding.check for finding in checks.findings()].count("net_force") == 1
+
+
 def test_a_small_net_force_counts_only_where_it_is_common(check, crystals, relabel):
     one = relabel(crystals, lambda f: {"forces": f.label.forces + (0.002 if f.external_id == "3-80" else 0.0)})
     assert "net_force" not in check(one)
