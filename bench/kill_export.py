@@ -20,8 +20,10 @@ from sqlalchemy import func, select
 
 import mlipdb
 from mlipdb.catalog import LabelRow, Source, StructureRow, SubsetMember
+from mlipdb.catalog.copy import copy_catalog
 from mlipdb.export import export, make_bundle, open_bundle, take_bundle
 from mlipdb.labels import Method
+from mlipdb.manifest import read_manifest
 from mlipdb.records import NewLabel
 from mlipdb.subsets import freeze, load, names
 from mlipdb.testing.kill import run_and_kill
@@ -34,6 +36,7 @@ FORMATS = {
     "mace-hdf5": "out.h5",
     "colabfit": "out.parquet",
 }
+OPERATIONS = ("freeze", "bundle", "take", *FORMATS, "copy")
 
 
 def fill(folder, count):
@@ -57,7 +60,7 @@ def fill(folder, count):
 
 def child(operation, folder, target):
     """One operation in a process that will be killed."""
-    db = mlipdb.open(folder / "db") if operation != "take" else mlipdb.create(target / "db")
+    db = mlipdb.create(target / "db") if operation == "take" else mlipdb.open(folder / "db")
     print("begin", flush=True)
     run(operation, db, folder, target)
 
@@ -71,25 +74,17 @@ def run(operation, db, folder, target):
         with open_bundle(folder / "kept.mlipdb") as bundle:
             take_bundle(db, bundle)
     elif operation == "copy":
-        copy(db, target)
+        copy_catalog(target / "db", "copy.sqlite")
     else:
         export(db, "kept", format=operation, path=target / FORMATS[operation])
 
 
-def copy(db, target):
-    from mlipdb.catalog.copy import copy_catalog  # `mlipdb db copy` with another SQLite file as its target
-
-    copy_catalog(db.engine, f"sqlite:///{target / 'copy.sqlite'}")
-
-
-def operations():
-    found = ["freeze", "bundle", "take", *FORMATS]
-    try:
-        import mlipdb.catalog.copy  # noqa: F401
-    except ModuleNotFoundError:
-        print("no `mlipdb db copy` in this version: not killed")
-        return found
-    return [*found, "copy"]
+def prepare(operation, db, target):
+    """The folder of one try; a copy of the catalog is tried on a copy of the whole database."""
+    target.mkdir()
+    if operation == "copy":
+        db.close()
+        shutil.copytree(db.path, target / "db")
 
 
 def result(operation, db, target):
@@ -99,6 +94,8 @@ def result(operation, db, target):
         return (load(db, name).hash, len(load(db, name).ids)) if name in names(db) else None
     if operation == "take":
         return rows(mlipdb.open(target / "db")) if (target / "db" / "mlipdb.toml").exists() else None
+    if operation == "copy":
+        return rows(mlipdb.open(target / "db")), read_manifest(target / "db").catalog
     shown = [path for path in sorted(target.iterdir()) if not path.name.startswith(".")]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in shown} or None
 
@@ -122,6 +119,8 @@ def half_done(operation, found, expected):
     if operation == "take":  # batches that are whole are there; none twice, none of other content
         structures = found[0]
         return len(set(structures)) != len(structures) or not set(structures) <= set(expected[0])
+    if operation == "copy":  # the old catalog is in use, or the new one, and both say the same
+        return found[0] != expected[0]
     # what lies beside a file comes to its place just before the file itself
     return not all(expected.get(name) == digest for name, digest in found.items())
 
@@ -129,7 +128,7 @@ def half_done(operation, found, expected):
 def torture(operation, db, folder, *, kills, moments):
     """Kill and repeat; returns how many runs were killed."""
     undisturbed = folder / f"{operation}-undisturbed"
-    undisturbed.mkdir()
+    prepare(operation, db, undisturbed)
     own = mlipdb.create(undisturbed / "db") if operation == "take" else db
     start = time.perf_counter()
     run(operation, own, folder, undisturbed)
@@ -137,7 +136,7 @@ def torture(operation, db, folder, *, kills, moments):
     expected = result(operation, db, undisturbed)
     killed = through = 0
     target = folder / f"{operation}-0"
-    target.mkdir()
+    prepare(operation, db, target)
     while killed < kills:
         words = [__file__, "--child", operation, str(folder), str(target)]
         if run_and_kill(words, after=moments.uniform(0, 1.1 * seconds), ready="begin"):
@@ -150,7 +149,7 @@ def torture(operation, db, folder, *, kills, moments):
         check(operation, db, folder, target, expected)
         through += 1
         target = folder / f"{operation}-{through}"
-        target.mkdir()
+        prepare(operation, db, target)
     if result(operation, db, target) != expected or operation == "take":
         own = mlipdb.create(target / "db") if operation == "take" else db
         run(operation, own, folder, target)
@@ -162,7 +161,7 @@ def torture(operation, db, folder, *, kills, moments):
 def check(operation, db, folder, target, expected):
     if result(operation, db, target) != expected:
         sys.exit(f"{operation}: {target} is not what an undisturbed run makes")
-    own = mlipdb.open(target / "db") if operation == "take" else db
+    own = mlipdb.open(target / "db") if operation in ("take", "copy") else db
     own.gc()
     verified = own.verify(deep=True)
     if not verified.ok or verified.orphans:
@@ -183,7 +182,7 @@ def main():
         return
     with tempfile.TemporaryDirectory() as scratch:
         db = fill(Path(scratch), chosen.structures)
-        moments, found = random.Random(chosen.seed), operations()
+        moments, found = random.Random(chosen.seed), OPERATIONS
         shares = [chosen.kills // len(found) + (place < chosen.kills % len(found)) for place in range(len(found))]
         pairs = zip(found, shares, strict=True)
         total = sum(torture(name, db, Path(scratch), kills=share, moments=moments) for name, share in pairs)
