@@ -12,7 +12,7 @@ from sqlalchemy import Engine, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from mlipdb.arrays import StoredArrays
-from mlipdb.catalog import CatalogInfo, LabelRow, MethodRow, ShardRow, Source, StructureRow
+from mlipdb.catalog import CatalogInfo, LabelRow, MethodRow, Source, StructureRow
 from mlipdb.catalog.engine import default_catalog, make_engine, make_postgresql_database
 from mlipdb.catalog.facets import add_label_facets
 from mlipdb.catalog.faults import explain_faults
@@ -36,7 +36,7 @@ from mlipdb.catalog.rows import (
     now,
     symmetry_id,
 )
-from mlipdb.catalog.schema import check_revision, upgrade
+from mlipdb.catalog.schema import check_revision, make_catalog
 from mlipdb.errors import CatalogError, LockedError, NotFoundError, did_you_mean
 from mlipdb.labels import Label, Method
 from mlipdb.manifest import Manifest, read_manifest, write_manifest
@@ -51,7 +51,6 @@ from mlipdb.store.shard import SealedShard, structure_key, write_shard
 from mlipdb.store.verify import remove_orphans
 from mlipdb.structures import Structure
 from mlipdb.verification import verify
-from mlipdb.version import __version__
 
 
 def open_database(path: Path | str) -> "Database":
@@ -90,26 +89,10 @@ def create_database(path: Path | str, *, catalog: str | None = None) -> "Databas
             engine = make_engine(directory, chosen)
             explain_faults(engine, place=directory)
             try:
-                write_manifest(directory, Manifest(uuid=_make_catalog(engine, directory), catalog=chosen))
+                write_manifest(directory, Manifest(uuid=make_catalog(engine, directory), catalog=chosen))
             finally:
                 engine.dispose()
     return open_database(directory)
-
-
-def _make_catalog(engine: Engine, directory: Path) -> str:
-    """The tables and the identity of a new catalog; a crash before the manifest may have left them, then they stand."""
-    upgrade(engine)
-    with Session(engine) as session, session.begin():
-        uuid = session.scalar(select(CatalogInfo.uuid))
-        if uuid is None:
-            uuid = str(uuids.uuid4())
-            session.add(CatalogInfo(uuid=uuid, created_with=__version__, created_at=now()))
-        elif session.scalar(select(ShardRow.id).limit(1)):
-            raise CatalogError(
-                f"{directory}: this catalog is in use by database {uuid}, whose shards are elsewhere; name another "
-                "catalog, or the directory of that database"
-            )
-        return uuid
 
 
 class Database:
@@ -124,6 +107,7 @@ class Database:
         self.uuid = uuid
         self._catalog = read_manifest(path).catalog
         self._lock = WriterLock(path / "lock")
+        self._writing = False
         self._arrays = StoredArrays(path, engine=engine, uuid=uuid)
 
     def close(self) -> None:
@@ -143,13 +127,19 @@ class Database:
         with self._lock, Session(self.engine) as session, session.begin():
             if read_manifest(self.path).catalog != self._catalog:
                 raise CatalogError(f"{self.path}: the catalog was moved (`mlipdb db copy`); start the program again")
-            if self.engine.dialect.name == "postgresql":
-                key = uuids.UUID(self.uuid).int % 2**63
-                if not session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": key}):
-                    raise LockedError(
-                        f"{self.path}: another process is writing to this catalog; wait for it or stop it"
-                    )
-            yield session
+            outermost, self._writing = not self._writing, True
+            try:
+                if outermost and self.engine.dialect.name == "postgresql":
+                    self._lock_other_hosts_out(session)
+                yield session
+            finally:
+                self._writing = not outermost
+
+    def _lock_other_hosts_out(self, session: Session) -> None:
+        """PostgreSQL's own lock, until the transaction ends; a write inside a write is covered by the outer one's."""
+        key = uuids.UUID(self.uuid).int % 2**63
+        if not session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": key}):
+            raise LockedError(f"{self.path}: another process is writing to this catalog; wait for it or stop it")
 
     # Methods and sources
 

@@ -1,20 +1,25 @@
 """The catalog's schema version: make, check and upgrade it with the migrations."""
 
 from pathlib import Path
+from uuid import uuid4
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 import mlipdb.migrations
 from mlipdb.catalog.engine import make_engine
 from mlipdb.catalog.facets import fill_facets
+from mlipdb.catalog.info import CatalogInfo
+from mlipdb.catalog.rows import now
+from mlipdb.catalog.shard import ShardRow
 from mlipdb.errors import CatalogError
 from mlipdb.manifest import read_manifest
 from mlipdb.store.lock import WriterLock
+from mlipdb.version import __version__
 
 
 def migration_config() -> Config:
@@ -68,6 +73,22 @@ def check_revision(engine: Engine, *, place: Path) -> None:
     raise CatalogError(
         f"{place}: the catalog has schema {found}, newer than this mlipdb knows ({wanted}); upgrade mlipdb"
     )
+
+
+def make_catalog(engine: Engine, directory: Path) -> str:
+    """The tables and the identity of a new catalog, its UUID; a crash before the manifest was written may have left both."""
+    upgrade(engine)
+    with Session(engine) as session, session.begin():
+        uuid = session.scalar(select(CatalogInfo.uuid))
+        if uuid is None:
+            uuid = str(uuid4())
+            session.add(CatalogInfo(uuid=uuid, created_with=__version__, created_at=now()))
+        elif session.scalar(select(ShardRow.id).limit(1)):
+            raise CatalogError(
+                f"{directory}: this catalog is in use by database {uuid}, whose shards are elsewhere; name another "
+                "catalog, or the directory of that database"
+            )
+        return uuid
 
 
 def catalog_engine(directory: Path) -> Engine:
