@@ -4,6 +4,8 @@ A structures shard has ``ids``; ``elements/8`` and the like, the set of rows wit
 ``nsites``, ``nelements``, ``pbc``, ``space_group`` and ``source``; and of its DFT labels ``band_gap``,
 ``band_gap/steps`` (see gap_step; a byte each, where the gaps themselves are many) and ``arrays``, a sum of
 LABEL_ARRAYS. A labels shard has ``labelled``, its structures' ids, and the same of its DFT labels.
+
+A release that packs more or otherwise needs a migration that empties the table; then `mlipdb db upgrade` fills it.
 """
 
 import math

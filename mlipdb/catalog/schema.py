@@ -76,7 +76,7 @@ def check_revision(engine: Engine, *, place: Path) -> None:
 
 
 def make_catalog(engine: Engine, directory: Path) -> str:
-    """The tables and the identity of a new catalog, its UUID; a crash before the manifest was written may have left both."""
+    """The tables and the identity of a new catalog, its UUID; a crash before the manifest may have left both."""
     upgrade(engine)
     with Session(engine) as session, session.begin():
         uuid = session.scalar(select(CatalogInfo.uuid))
