@@ -9,8 +9,8 @@ from mlipdb.errors import IngestError
 from mlipdb.ingest.json_records import RawRecord
 from mlipdb.ingest.reader import Frame, Reader, Rejected
 
-RECORDS = 256  # in a block, which a worker is busy with for some 50 ms
-BYTES = 2 << 20  # of text in a block, so that large records make small blocks
+RECORDS = 512  # in a block, which a worker is busy with for some 100 ms
+BYTES = 4 << 20  # of text in a block, so that large records make small blocks
 
 
 @dataclass(frozen=True)

@@ -129,12 +129,13 @@ def _positions(sites: list[Any], cell: Float64[np.ndarray, "3 3"]) -> Float64[np
 
 
 def _atomic_numbers(sites: list[Any]) -> list[int]:
-    species = [site["species"] for site in sites]
-    kinds = [listed[0] for listed in species if len(listed) == 1]
-    numbers = [ATOMIC_NUMBERS.get(kind["element"], 0) for kind in kinds]
-    if len(kinds) == len(sites) and 0 not in numbers and {kind.get("occu", 1) for kind in kinds} <= {1}:
-        return numbers
-    raise next(filter(None, (_fault(listed, index) for index, listed in enumerate(species))))
+    numbers = []
+    for site in sites:
+        species = site["species"]
+        if len(species) != 1 or species[0].get("occu", 1) != 1 or species[0]["element"] not in ATOMIC_NUMBERS:
+            raise next(filter(None, (_fault(site["species"], index) for index, site in enumerate(sites))))
+        numbers.append(ATOMIC_NUMBERS[species[0]["element"]])
+    return numbers
 
 
 def _fault(kinds: list[Any], index: int) -> RecordError | None:
@@ -162,9 +163,9 @@ def _label(fields: dict[str, Any], structure: Structure) -> Label:
         stress=None if stress is None else convert(_array(stress, "stress"), "kbar(VASP)"),
         magmoms=None if magmoms is None else _array(magmoms, "magmom"),
         properties={
-            name: _number(value, name)
+            name: float(value)
             for name, value in fields.items()
-            if name not in _FIELDS and isinstance(value, int | float) and not isinstance(value, bool)
+            if type(value) in (float, int) and name not in _FIELDS  # not isinstance: a bool is no number
         },
     )
 
@@ -175,7 +176,7 @@ def _optional(fields: dict[str, Any], name: str) -> float | None:
 
 
 def _number(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if type(value) not in (float, int):  # not isinstance: a bool is no number
         raise RecordError(f"{name} is {value!r}; expected a number")
     return float(value)
 
