@@ -54,7 +54,8 @@ def _places(
 ) -> UInt64[np.ndarray, "keys hashes"]:
     """The bits of each key in a layer, whose length is a power of two."""
     steps = np.arange(HASHES, dtype=np.uint64)
-    return (keys[:, :1] + steps * (keys[:, 1:] | np.uint64(1))) & np.uint64(8 * len(layer) - 1)
+    places: UInt64[np.ndarray, "keys hashes"] = keys[:, :1] + steps * (keys[:, 1:] | np.uint64(1))
+    return places & np.uint64(8 * len(layer) - 1)
 
 
 def _bit(places: UInt64[np.ndarray, "keys hashes"]) -> UInt8[np.ndarray, "keys hashes"]:
