@@ -55,8 +55,10 @@ def _places(
     """The bits of each key in a layer, whose length is a power of two."""
     steps = np.arange(HASHES, dtype=np.uint64)
     places: UInt64[np.ndarray, "keys hashes"] = keys[:, :1] + steps * (keys[:, 1:] | np.uint64(1))
-    return places & np.uint64(8 * len(layer) - 1)
+    places &= np.uint64(8 * len(layer) - 1)
+    return places
 
 
 def _bit(places: UInt64[np.ndarray, "keys hashes"]) -> UInt8[np.ndarray, "keys hashes"]:
-    return np.left_shift(1, places & np.uint64(7), dtype=np.uint64).astype(np.uint8)
+    bits: UInt8[np.ndarray, "keys hashes"] = np.left_shift(1, places & np.uint64(7), dtype=np.uint64).astype(np.uint8)
+    return bits
