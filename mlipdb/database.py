@@ -44,6 +44,7 @@ from mlipdb.query import structure_ids
 from mlipdb.records import ArrayBatch, Entry, NewLabel, NewStructure, RejectedRecord, Report, SymmetryTool
 from mlipdb.selection import Selection
 from mlipdb.store.codec import Encoded, Encoder, seal
+from mlipdb.store.disk import warn_of_network
 from mlipdb.store.facts import ShardFacts, structure_facts
 from mlipdb.store.lock import WriterLock
 from mlipdb.store.prepared import Prepared, prepare_all
@@ -62,6 +63,8 @@ def open_database(path: Path | str) -> "Database":
     found = read_manifest(directory)
     engine = make_engine(directory, found.catalog)
     explain_faults(engine, place=directory)
+    if engine.dialect.name == "sqlite":
+        warn_of_network(directory)
     check_revision(engine, place=directory)
     with Session(engine) as session:
         uuid = session.scalar(select(CatalogInfo.uuid))

@@ -9,6 +9,7 @@ from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
+from mlipdb.catalog.read_only import read_only_url
 from mlipdb.errors import CatalogError
 
 SQLITE_NAME = "catalog.sqlite"
@@ -36,6 +37,8 @@ def make_engine(directory: Path, catalog: str) -> Engine:
     """An engine for a SQLite file name in the directory, or for a URL such as postgresql+psycopg://host/name."""
     if "://" in catalog:
         return create_engine(catalog, pool_pre_ping=True)
+    if (url := read_only_url(directory / catalog)) is not None:
+        return create_engine(url)
     engine = create_engine(f"sqlite:///{directory / catalog}", connect_args={"timeout": 30})
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin_now)

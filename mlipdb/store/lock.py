@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import IO
 
 from mlipdb.errors import LockedError
+from mlipdb.store.disk import storage_errors
 
 
 class WriterLock:
@@ -32,7 +33,8 @@ class WriterLock:
             self._file = None
 
     def _acquire(self) -> IO[str]:
-        file = self._path.open("a+")
+        with storage_errors(self._path.parent):
+            file = self._path.open("a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -14,6 +14,7 @@ from typing import Any
 import lmdb
 
 from mlipdb.errors import CorruptError
+from mlipdb.store.disk import storage_errors
 from mlipdb.store.facts import FACTS_KEY, ShardFacts, facts_in, pack_facts
 from mlipdb.store.layout import VERSION
 from mlipdb.store.paging import join, lay_out
@@ -49,6 +50,13 @@ def write_shard(
     When this returns, the bytes and the name are on disk. The name holds the hash of the content, of which the facts
     are a part: two methods may give the same labels to the last bit, and each has its own shard.
     """
+    with storage_errors(directory):
+        return _seal(directory, records, kind=kind, uuid=uuid, facts=facts)
+
+
+def _seal(
+    directory: Path, records: Sequence[tuple[bytes, bytes]], *, kind: str, uuid: str, facts: ShardFacts
+) -> SealedShard:
     folder = directory / "shards"
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as scratch:
