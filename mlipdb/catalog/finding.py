@@ -15,7 +15,7 @@ class FindingRow(Base):
     id: Mapped[big_key]
     source_id: Mapped[int] = mapped_column(ForeignKey("source.id"))
     check_name: Mapped[name_text]
-    severity: Mapped[name_text]  # warning | error
+    severity: Mapped[name_text]  # error | warning | note
     message: Mapped[str] = mapped_column(Text)
     details: Mapped[json_object]
     created_at: Mapped[moment]

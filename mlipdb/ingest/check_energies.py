@@ -207,4 +207,4 @@ def _open_e0(rows: Rows) -> list[Finding]:
         f"{len(numbers)} elements): a least-squares E0 is one of many. Ingest the isolated atoms of this source, too, "
         "or give E0s (mlipdb subset stats --e0 FILE)"
     )
-    return [Finding("open_e0", "warning", message, {"elements": names, "rank": rank, "of": len(numbers)})]
+    return [Finding("open_e0", "note", message, {"elements": names, "rank": rank, "of": len(numbers)})]

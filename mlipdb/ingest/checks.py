@@ -2,6 +2,7 @@
 
 from mlipdb.ingest.check_counts import CountChecks
 from mlipdb.ingest.check_energies import EnergyChecks
+from mlipdb.ingest.check_findings import SEVERITIES
 from mlipdb.ingest.check_findings import Finding as Finding
 from mlipdb.ingest.check_groups import VolumeSample
 from mlipdb.ingest.check_limits import LimitChecks
@@ -29,4 +30,4 @@ class SourceChecks:
     def findings(self) -> list[Finding]:
         """What is odd in the frames so far, errors first; asking does not change the checks."""
         found = [finding for check in self._checks for finding in check.findings()]
-        return sorted(found, key=lambda finding: (finding.severity != "error", finding.check))
+        return sorted(found, key=lambda finding: (SEVERITIES.index(finding.severity), finding.check))

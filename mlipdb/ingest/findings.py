@@ -41,10 +41,11 @@ def _numbered(names: Sequence[str]) -> list[str]:
 
 
 def refuse(source: str, findings: Sequence[Finding]) -> None:
-    """Raise IngestError that lists the findings, if there are any."""
-    if findings:
-        listed = "".join(f"\n  {finding.severity}: {finding.check}: {finding.message}" for finding in findings)
+    """Raise IngestError that lists the findings that speak against the data; a note does not."""
+    against = [finding for finding in findings if finding.severity != "note"]
+    if against:
+        listed = "".join(f"\n  {finding.severity}: {finding.check}: {finding.message}" for finding in against)
         raise IngestError(
-            f"source {source!r} has {len(findings)} findings and --strict refuses them; nothing was stored. Mend the "
+            f"source {source!r} has {len(against)} findings and --strict refuses them; nothing was stored. Mend the "
             f"source, or leave --strict away to take it with the findings noted:{listed}"
         )
