@@ -6,6 +6,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
@@ -61,18 +62,28 @@ def catalog_of_new_databases(request: pytest.FixtureRequest) -> Iterator[str | N
 @pytest.fixture(autouse=True)
 def drop_catalogs(request: pytest.FixtureRequest, catalog_of_new_databases: str | None) -> Iterator[None]:
     """The catalogs of databases below a test's own folder go with the test, so that thousands do not pile up."""
-    own = catalog_of_new_databases is not None and "tmp_path" in request.fixturenames
-    folder = request.getfixturevalue("tmp_path") if own else None
+    if catalog_of_new_databases is None or "tmp_path" not in request.fixturenames:
+        yield
+        return
+    folder, before = request.getfixturevalue("tmp_path"), catalogs(catalog_of_new_databases)
     yield
-    manifests = folder.rglob("mlipdb.toml") if folder else ()
-    names = {name for path in manifests for name in re.findall(r"/(mlipdb_[0-9a-f]+)\?", path.read_text("latin1"))}
-    if names:
-        url = f"postgresql+psycopg://mlipdb@/postgres?host={catalog_of_new_databases}"
-        admin = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:
-            for name in names:
-                connection.execute(sqlalchemy.text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-        admin.dispose()
+    found = (re.findall(r"/(mlipdb_[0-9a-f]+)\?", path.read_text("latin1")) for path in folder.rglob("mlipdb.toml"))
+    for name in {name for names in found for name in names} - before:
+        on_server(catalog_of_new_databases, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def catalogs(server: str) -> set[str]:
+    return {row[0] for row in on_server(server, "SELECT datname FROM pg_database")}
+
+
+def on_server(server: str, statement: str) -> list[Any]:
+    url = f"postgresql+psycopg://mlipdb@/postgres?host={server}"
+    admin = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        result = connection.execute(sqlalchemy.text(statement))
+        rows = list(result) if result.returns_rows else []
+    admin.dispose()
+    return rows
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from mlipdb.testing.samples import harmonic_label, sample_records
 PBE = Method(kind="dft", name="PBE/VASP", functional="PBE", code="VASP", settings={"u": [1, 2]})
 OTHER = Method(kind="dft", name="r2SCAN", functional="r2SCAN")
 TEACHER = Method(kind="teacher", name="toy", weights_sha256="0" * 64)
+pytestmark = pytest.mark.sqlite  # what is lost is a file
 QUESTIONS = ("all", "Li AND Fm-3m", "gap >= 4", 'nsites=2 AND elements HAS "Cl"')
 
 

@@ -41,14 +41,14 @@ def sample_files(tmp_path_factory):
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory):
     path = tmp_path_factory.mktemp("template") / "empty"
-    mlipdb.create(path).close()
+    mlipdb.create(path, catalog="catalog.sqlite").close()  # a template: a copy of the folder is a copy of the whole
     return path
 
 
 @pytest.fixture(scope="session")
 def filled_database(tmp_path_factory):
     """Six rock salts with DFT labels, a teacher's labels of three, the subset `some`."""
-    db = mlipdb.create(tmp_path_factory.mktemp("template") / "filled")
+    db = mlipdb.create(tmp_path_factory.mktemp("template") / "filled", catalog="catalog.sqlite")
     source = db.open_source("sample", reader="none", uri="sample.json", licence="CC0-1.0")
     ids = db.append(sample_records(6), source_id=source, method_id=db.method_id(Method(kind="dft", name="PBE")))
     db.close_source(source, state="complete")
