@@ -112,7 +112,7 @@ class RowMeaning:
             raise
         except MlipdbError as error:
             return Rejected(key=key, location=location, reason=str(error))
-        except (TypeError, ValueError, KeyError, IndexError) as error:
+        except (IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
             reason = f"the row does not have ASE's layout ({type(error).__name__}: {error})"
             return Rejected(key=key, location=location, reason=reason)
         return Frame(

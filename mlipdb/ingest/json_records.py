@@ -16,6 +16,7 @@ from mlipdb.ingest.stream import ByteStream
 CHUNK = 1 << 20
 # A record that does not end within this many bytes is searched token by token, which looks at each byte once.
 SUSPICIOUS = 64 << 20
+MOST_DIGITS = 400  # of a whole number; the largest float has 309
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -87,6 +88,15 @@ def _parse(text: bytes, *, base: int, path: Path, last_key: str) -> Any:
         raise _damaged(path, f"not valid JSON ({error.msg})", text[place:], base + place, last_key) from error
     except UnicodeDecodeError as error:
         raise _damaged(path, "not valid UTF-8", text[error.start :], base + error.start, last_key) from error
+    except RecursionError as error:
+        raise _damaged(path, "lists or objects nested too deeply", text, base, last_key) from error
+    except ValueError:  # a whole number of thousands of digits, which Python does not make an int of
+        return json.loads(text, parse_int=_whole_number)
+
+
+def _whole_number(text: str) -> int | float:
+    """An int, or infinity where it has so many digits that no field can mean it; readers refuse what is not finite."""
+    return int(text) if len(text) <= MOST_DIGITS else float(text)
 
 
 def _damaged(path: Path, problem: str, found: bytes, byte: int, last_key: str) -> IngestError:

@@ -13,9 +13,11 @@ from mlipdb.errors import IngestError, MlipdbError
 from mlipdb.ingest.phonon_files import parse_force_sets
 from mlipdb.ingest.phonons import (
     MATERIAL,
+    PHONOPY_ERRORS,
     PhononError,
     Phonons,
     displaced_supercells,
+    in_words,
     make_phonopy,
     produced_hessian,
     unit_factors,
@@ -84,8 +86,8 @@ def _safe(name: str, files: dict[str, bytes], *, hessian: bool) -> Phonons | Rej
         return _phonons(name, files, hessian=hessian)
     except MlipdbError as error:
         return Rejected(key=name, location=name, reason=str(error))
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = f"not phonondb's layout ({type(error).__name__}: {error})"
+    except PHONOPY_ERRORS as error:
+        reason = f"not phonondb's layout ({in_words(error)})"
         return Rejected(key=name, location=name, reason=reason)
 
 

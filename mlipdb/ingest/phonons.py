@@ -20,8 +20,25 @@ if TYPE_CHECKING:
     from phonopy import Phonopy
     from phonopy.interface.phonopy_yaml import PhonopyYamlData
 
+# What phonopy raises for a file that makes no sense: it checks little of what it is given.
+PHONOPY_ERRORS = (
+    ArithmeticError,  # a whole number of hundreds of digits
+    AssertionError,  # a supercell matrix that makes no supercell
+    AttributeError,
+    IndexError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 ASYMMETRY = 0.2  # of the largest element: finite differences stay below (0.06 is the most of 510 in phonondb)
 MATERIAL = re.compile(r"\b(?:m(?:p|vc)-\d+|agm\d{5,})\b")
+
+
+def in_words(error: BaseException) -> str:
+    """An error of phonopy's, whose assertions often say nothing, for a message."""
+    text = str(error) or "the cells of the file do not fit together"
+    return f"{type(error).__name__}: {text}"
 
 
 class PhononError(MlipdbError):

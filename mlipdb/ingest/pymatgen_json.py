@@ -43,12 +43,13 @@ def _positions(sites: list[Any], cell: Float64[np.ndarray, "3 3"]) -> Float64[np
 
 
 def _atomic_numbers(sites: list[Any]) -> list[int]:
-    species = [site["species"] for site in sites]
-    kinds = [listed[0] for listed in species if len(listed) == 1]
-    numbers = [ATOMIC_NUMBERS.get(one["element"], 0) for one in kinds]
-    if len(kinds) == len(sites) and 0 not in numbers and {one.get("occu", 1) for one in kinds} <= {1}:
-        return numbers
-    raise next(filter(None, (_fault(listed, index) for index, listed in enumerate(species))))
+    numbers = []
+    for site in sites:  # of every atom of millions of records: one plain loop
+        species = site["species"]
+        if len(species) != 1 or species[0].get("occu", 1) != 1 or species[0]["element"] not in ATOMIC_NUMBERS:
+            raise next(filter(None, (_fault(site["species"], index) for index, site in enumerate(sites))))
+        numbers.append(ATOMIC_NUMBERS[species[0]["element"]])
+    return numbers
 
 
 def _fault(kinds: list[Any], index: int) -> RecordError | None:
@@ -76,7 +77,10 @@ def number(value: Any, name: str) -> float:
     """A JSON number as float; RecordError for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RecordError(f"{name} is {value!r}; expected a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:  # JSON's whole numbers may have any number of digits
+        raise RecordError(f"{name} is {_shortened(value)}; it is too large for a number of 64 bits") from error
 
 
 def array(value: Any, name: str) -> Float64[np.ndarray, "..."]:
@@ -85,6 +89,13 @@ def array(value: Any, name: str) -> Float64[np.ndarray, "..."]:
         return np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise RecordError(f"{name} is not an array of numbers ({error})") from error
+    except OverflowError as error:
+        raise RecordError(f"{name} holds a whole number that is too large for a number of 64 bits") from error
+
+
+def _shortened(value: int | float) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else f"{text[:12]}… ({len(text)} characters)"
 
 
 def rows_of(value: Any, name: str, count: int) -> Float64[np.ndarray, "atoms 3"]:

@@ -156,7 +156,7 @@ def numbers(value: Any) -> list[float]:
     for word in words:
         try:
             number = float(word)
-        except (TypeError, ValueError):
+        except (OverflowError, TypeError, ValueError):
             break
         if not math.isfinite(number):
             break

@@ -23,7 +23,7 @@ def elements(stream: ByteStream) -> Iterator[ET.Element]:
     parser = ET.XMLParser(target=target)
     try:
         while data := stream.read(CHUNK):
-            parser.feed(data)
+            _feed(parser, data, stream)
             yield from target.take()
         parser.close()
     except ET.ParseError as error:
@@ -32,6 +32,16 @@ def elements(stream: ByteStream) -> Iterator[ET.Element]:
     except _Foreign as error:
         raise IngestError(f"{stream.path}: line 1: {error}; expected VASP's vasprun.xml") from error
     yield from target.take()
+
+
+def _feed(parser: ET.XMLParser, data: bytes, stream: ByteStream) -> None:
+    try:
+        parser.feed(data)
+    except (LookupError, ValueError) as error:  # of the codec that the file's first line names
+        raise IngestError(
+            f"{stream.path}: line 1: the XML's encoding cannot be read ({error}); VASP writes ISO-8859-1: the file is "
+            "damaged, fetch it again"
+        ) from error
 
 
 def _raise(stream: ByteStream, error: ET.ParseError) -> NoReturn:

@@ -30,14 +30,8 @@ def test_every_reader_has_a_sample_to_damage(written):
     assert set(written) == set(READERS)
 
 
-# Whole numbers of hundreds of digits in JSON are no floats: reported, to be refused like any other bad number.
-KNOWN = {"matpes": "OverflowError in pymatgen_json.py"}
-
-
 @pytest.mark.parametrize("name", READERS)
-def test_a_damaged_file_gives_frames_or_an_error_that_names_it(written, name, tmp_path, request):
-    if name in KNOWN:
-        request.applymarker(pytest.mark.xfail(strict=True, raises=OverflowError, reason=KNOWN[name]))
+def test_a_damaged_file_gives_frames_or_an_error_that_names_it(written, name, tmp_path):
     source, start = random.Random(f"suite {name}"), time.perf_counter()
     for number in range(EACH):
         sample = source.choice(written[name])

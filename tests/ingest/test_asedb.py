@@ -198,3 +198,15 @@ def test_a_real_database_without_names_reads_as_ase_reads_it(shared_data):
         assert frame.label.energy_uncorrected == row.energy
         assert np.array_equal(frame.label.forces, row.forces)
         assert frame.label.stress is None
+
+
+@pytest.mark.parametrize(("name", "value"), [("version", "n"), ("version", b"\xff\xfe"), ("metadata", "{cut")])
+def test_a_damaged_version_or_metadata_stops_with_the_file_and_what_to_do(tmp_path, name, value):
+    path = write(tmp_path / "damaged.db", (crystal(), None, {}))
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("INSERT OR REPLACE INTO information VALUES (?, ?)", (name, value))
+        connection.execute("DELETE FROM information WHERE name = ? AND value != ?", (name, value))
+    connection.close()
+    with pytest.raises(IngestError, match=r"damaged\.db: its table information, .* is damaged \(.*recover"):
+        read(path)

@@ -90,3 +90,9 @@ def test_damage_is_reported_at_its_byte_after_the_records_before_it(tmp_path, da
     found, error = read(tmp_path / "f.json", data)
     assert len(found) == before
     assert f"byte {byte}:" in error
+
+
+def test_nesting_without_end_is_damage(tmp_path):
+    found, error = read(tmp_path / "f.json", b'{"a":{"b":1,"c":' + b"[" * 5000 + b"]" * 5000 + b"}}")
+    assert len(found) == 1
+    assert "byte 16: lists or objects nested too deeply" in error

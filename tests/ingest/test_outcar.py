@@ -147,6 +147,7 @@ BAD = [
     ({"block": False}, "NWRITE = 0"),
     ({"force": "***************"}, "stars"),
     ({"z": " ************"}, "stars"),
+    ({"magmoms": MAGMOMS.replace("    2        0.000   0.000   0.000  -0.000\n", "\n")}, "expected 1 numbers"),
 ]
 
 

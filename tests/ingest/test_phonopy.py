@@ -245,3 +245,23 @@ def test_hessians_of_real_calculations_give_their_forces_back(shared_data, name)
         forces = frame.label.forces.ravel()
         # phonopy averages over symmetry, and the crystal is a little anharmonic
         assert np.linalg.norm(hessian @ moved + forces) < 0.05 * np.linalg.norm(forces)
+
+
+def test_a_primitive_matrix_that_does_not_fit_is_refused_in_words(tmp_path):
+    path = write(tmp_path / "calc", crystal())
+    text = path.read_text()
+    assert "primitive_matrix:" in text
+    head, tail = text.split("primitive_matrix:\n", 1)
+    rows = tail.split("\n", 3)
+    path.write_text(f"{head}primitive_matrix:\n- [ 1, 0, 0 ]\n- [ 0, 0.7, 0 ]\n- [ 0, 0, 1 ]\n{rows[3]}")
+    with pytest.raises(IngestError, match=r"phonopy_disp\.yaml: phonopy does not understand it \(\w+Error: \w+"):
+        read(path)
+
+
+def test_a_number_of_hundreds_of_digits_is_refused(tmp_path):
+    path = write(tmp_path / "calc", crystal())
+    text = path.read_text()
+    assert "mass: 28.0855" in text
+    path.write_text(text.replace("mass: 28.0855", "mass: 1" + "0" * 400))
+    with pytest.raises(IngestError, match="OverflowError"):
+        read(path)

@@ -185,6 +185,8 @@ def test_a_cut_gzip_file_gives_the_steps_before_the_cut(tmp_path):
         ('<!DOCTYPE modeling [<!ENTITY a "b">]><modeling>&a;</modeling>', "document type"),
         ("not XML at all", "line 1"),
         ("", "line 1"),
+        ('<?xml version="1.0" encoding="InO-8859-1"?><modeling/>', r"vasprun.xml: line 1: .*encoding: InO-8859-1"),
+        ('<?xml version="1.0" encoding="utf-7"?><modeling/>', r"vasprun.xml: line 1"),
     ],
 )
 def test_a_file_that_is_something_else_is_an_error_not_a_crash(tmp_path, text, message):

@@ -104,7 +104,7 @@ class _Record:
             return self._frame(pressure)
         except MlipdbError as error:
             return Rejected(key=self.key, location=self.location, reason=str(error))
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
             reason = f"the record does not have Alexandria's layout ({type(error).__name__}: {error})"
             return Rejected(key=self.key, location=self.location, reason=reason)
 

@@ -44,7 +44,7 @@ class AsedbReader:
             return None
         try:
             found = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'systems'").fetchone()
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
             return None
         finally:
             connection.close()
@@ -62,7 +62,7 @@ class AsedbReader:
             for values in connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM systems ORDER BY id"):
                 last = values[0]
                 yield _frame(dict(zip(_COLUMNS, values, strict=True)), meaning)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise IngestError(
                 f"{path}: SQLite cannot read on after row {last} ({error}); the file is cut, damaged or not an ASE "
                 "database: fetch it again, or salvage it with `sqlite3 FILE .recover`"
@@ -89,21 +89,27 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _metadata(path: Path, connection: sqlite3.Connection) -> dict[str, Any]:
     """The file's metadata; IngestError where its tables are older than can be read."""
-    about = dict(connection.execute("SELECT name, value FROM information").fetchall())
-    version = int(about.get("version", 0))
+    try:
+        about = dict(connection.execute("SELECT name, value FROM information").fetchall())
+        version = int(about.get("version") or 0)
+        found = orjson.loads(about["metadata"]) if about.get("metadata") else {}
+    except (TypeError, ValueError) as error:
+        raise IngestError(
+            f"{path}: its table information, which holds ASE's version and the metadata, is damaged ({error}): fetch "
+            "the file again, or salvage it with `sqlite3 FILE .recover`"
+        ) from error
     if version < OLDEST:
         raise IngestError(
             f"{path}: an ASE database of version {version}; from {OLDEST} on they can be read. Rewrite it with "
             f"`ase db {path.name} --insert-into new.db`"
         )
-    found = orjson.loads(about["metadata"]) if about.get("metadata") else {}
     return found if isinstance(found, dict) else {}
 
 
 def _frame(values: dict[str, Any], meaning: RowMeaning) -> Frame | Rejected:
     try:
         row = _row(values)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         number = str(values["id"])
         reason = f"the row does not have ASE's layout ({type(error).__name__}: {error})"
         return Rejected(key=number, location=f"row {number}", reason=reason)

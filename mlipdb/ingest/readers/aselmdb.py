@@ -84,7 +84,7 @@ def _frame(number: int, data: bytes, meaning: RowMeaning) -> Frame | Rejected:
         row = _row(number, fields)
     except (zlib.error, orjson.JSONDecodeError) as error:
         return Rejected(key=str(number), location=f"row {number}", reason=f"its bytes are damaged ({error})")
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         reason = f"the row does not have ASE's layout ({type(error).__name__}: {error})"
         return Rejected(key=str(number), location=f"row {number}", reason=reason)
     return meaning.frame(row)

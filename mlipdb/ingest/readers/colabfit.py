@@ -121,7 +121,7 @@ class _Batch:
                 yield self._frame(index, key=key, row=start + index)
             except MlipdbError as error:
                 yield Rejected(key=key, location=location, reason=str(error))
-            except (TypeError, ValueError) as error:
+            except (OverflowError, TypeError, ValueError) as error:
                 yield Rejected(key=key, location=location, reason=f"not ColabFit's layout ({error})")
 
     def _frame(self, index: int, *, key: str, row: int) -> Frame:

@@ -166,11 +166,12 @@ class _Meaning:
         try:
             own = orjson.loads(raw.info[OWN].removeprefix("_JSON "))
             kept, row = {str(name): str(value) for name, value in own.get("tags", {}).items()}, own.get("row")
-        except (ValueError, AttributeError) as error:
+            row = None if row is None else int(row)
+        except (AttributeError, OverflowError, TypeError, ValueError) as error:
             raise FrameError(
                 f"{OWN}={raw.info[OWN][:80]!r} is not what an export of mlipdb writes ({error})"
             ) from error
-        return tags | kept, None if row is None else int(row)
+        return tags | kept, row
 
     def _names(self, raw: RawFrame) -> tuple[str, str]:
         """The frame's own id and its material; a frame that names no material is a material of its own."""

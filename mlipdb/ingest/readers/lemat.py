@@ -93,7 +93,7 @@ class _Batch:
                 yield self._frame(index, material, location)
             except MlipdbError as error:
                 yield Rejected(key=material or location, location=location, reason=str(error))
-            except (TypeError, ValueError) as error:
+            except (OverflowError, TypeError, ValueError) as error:
                 yield Rejected(key=material or location, location=location, reason=f"not LeMat's layout ({error})")
 
     def _frame(self, index: int, material: str, location: str) -> Frame:

@@ -55,7 +55,7 @@ def _item(item: JsonItem, source: str) -> Frame | Rejected:
         return _frame(item, source, location)
     except MlipdbError as error:
         return Rejected(key=key, location=location, reason=str(error))
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         reason = f"the record does not have MatPES's layout ({type(error).__name__}: {error})"
         return Rejected(key=key, location=location, reason=reason)
 

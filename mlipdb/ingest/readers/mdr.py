@@ -15,10 +15,12 @@ from mlipdb.errors import ConfigError, IngestError, MlipdbError
 from mlipdb.ingest.phonon_tar import is_phonon_tar, tar_phonons
 from mlipdb.ingest.phonons import (
     MATERIAL,
+    PHONOPY_ERRORS,
     PhononError,
     Phonons,
     displaced_supercells,
     full_hessian,
+    in_words,
     load_yaml,
     phonopy_of,
     plain_bytes,
@@ -104,8 +106,8 @@ def _calculations(path: Path, options: Mapping[str, Any], *, hessian: bool) -> I
         raise
     except MlipdbError as error:
         yield Rejected(key=name, location="the whole file", reason=str(error))
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = f"the file does not have MDR's layout ({type(error).__name__}: {error})"
+    except PHONOPY_ERRORS as error:
+        reason = f"the file does not have MDR's layout ({in_words(error)})"
         yield Rejected(key=name, location="the whole file", reason=reason)
 
 

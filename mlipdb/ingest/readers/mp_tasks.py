@@ -62,7 +62,7 @@ def _document(document: Any, *, location: str) -> Iterator[Frame | Rejected]:
         try:
             reason = _unusable(calculation)
             steps = [] if reason else list(calculation["output"].get("ionic_steps") or [])
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError) as error:
             reason, steps = f"the calculation does not have emmet's layout ({type(error).__name__}: {error})", []
         if reason or not steps:
             yield Rejected(key=f"{task}-{place}", location=here, reason=reason or "the calculation has no ionic steps")
@@ -109,7 +109,7 @@ def _step(
         label = _label(steps[index], calculation, structure, last=index == len(steps) - 1)
     except MlipdbError as error:
         return Rejected(key=key, location=location, reason=str(error))
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         reason = f"the step does not have emmet's layout ({type(error).__name__}: {error})"
         return Rejected(key=key, location=location, reason=reason)
     task = str(document["task_id"])

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-from jaxtyping import Float64
-
 from mlipdb.errors import MlipdbError
 from mlipdb.ingest.json_records import JsonRecord, RawRecord, parse_record, raw_records
+from mlipdb.ingest.pymatgen_json import RecordError, array, kind, number, optional, read_structure
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.stream import ByteStream
 from mlipdb.labels import Label, Method
-from mlipdb.structures import ATOMIC_NUMBERS, Structure, make_structure
+from mlipdb.structures import Structure
 from mlipdb.units import convert
 
 _FRAME_ID = re.compile(r"(?P<task_id>.+)-(?P<calc_id>\d+)-(?P<ionic_step>\d+)")
@@ -23,10 +21,6 @@ _HEAD = re.compile(rb'\s*\{\s*"(?P<id>[^"\\]+)"\s*:\s*\{\s*"(?P<frame>[^"\\]+-\d
 _FIELDS = frozenset(
     ("structure", "uncorrected_total_energy", "corrected_total_energy", "force", "stress", "magmom", "bandgap", "mp_id")
 )
-
-
-class RecordError(MlipdbError):
-    """A record that does not make sense; it goes to quarantine."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +73,7 @@ class MptrjReader:
             return _frame(record, location)
         except MlipdbError as error:
             reason = str(error)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
             reason = f"the record does not have MPtrj's layout ({type(error).__name__}: {error})"
         return Rejected(key=record.key or record.group, location=location, reason=reason)
 
@@ -87,13 +81,13 @@ class MptrjReader:
 def _frame(record: JsonRecord, location: str) -> Frame:
     fields = record.value
     if not record.key:
-        raise RecordError(f"material {record.group!r} holds a {_kind(fields)}; expected an object of frames")
+        raise RecordError(f"material {record.group!r} holds a {kind(fields)}; expected an object of frames")
     if not isinstance(fields, dict):
-        raise RecordError(f"the record is a {_kind(fields)}; expected an object")
+        raise RecordError(f"the record is a {kind(fields)}; expected an object")
     split_frame_id(record.key)
     if fields.get("mp_id") not in (None, record.group):
         raise RecordError(f"mp_id is {fields['mp_id']!r} but the record stands under {record.group!r}")
-    structure = _structure(fields.get("structure"))
+    structure = read_structure(fields.get("structure"))
     return Frame(
         structure=structure,
         label=_label(fields, structure),
@@ -101,50 +95,6 @@ def _frame(record: JsonRecord, location: str) -> Frame:
         material=record.group,
         location=location,
     )
-
-
-def _structure(source: Any) -> Structure:
-    """A pymatgen Structure dictionary; its cartesian xyz are taken as they stand, abc only where xyz is missing."""
-    if not isinstance(source, dict):
-        raise RecordError(f"structure is {_kind(source)}; expected a pymatgen structure")
-    lattice, sites = source["lattice"], source["sites"]
-    cell = _array(lattice["matrix"], "structure.lattice.matrix")
-    periodic_a, periodic_b, periodic_c = lattice.get("pbc") or (True, True, True)
-    charge = source.get("charge")
-    return make_structure(
-        _atomic_numbers(sites),
-        _positions(sites, cell),
-        cell=cell,
-        pbc=(bool(periodic_a), bool(periodic_b), bool(periodic_c)),
-        charge=None if charge is None else _number(charge, "structure.charge"),
-    )
-
-
-def _positions(sites: list[Any], cell: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "..."]:
-    try:
-        return _array([site["xyz"] for site in sites], "structure.sites.xyz")
-    except KeyError:
-        fractional = _array([site["abc"] for site in sites], "structure.sites.abc")
-        return np.asarray(fractional @ cell, dtype=np.float64)
-
-
-def _atomic_numbers(sites: list[Any]) -> list[int]:
-    numbers = []
-    for site in sites:
-        species = site["species"]
-        if len(species) != 1 or species[0].get("occu", 1) != 1 or species[0]["element"] not in ATOMIC_NUMBERS:
-            raise next(filter(None, (_fault(site["species"], index) for index, site in enumerate(sites))))
-        numbers.append(ATOMIC_NUMBERS[species[0]["element"]])
-    return numbers
-
-
-def _fault(kinds: list[Any], index: int) -> RecordError | None:
-    """What is wrong with the species of a site."""
-    if len(kinds) != 1 or kinds[0].get("occu", 1) != 1:
-        occupancy = ", ".join(f"{kind.get('element')} {kind.get('occu', 1)}" for kind in kinds)
-        return RecordError(f"site {index} is partially occupied ({occupancy or 'nothing'}); expected one whole atom")
-    symbol = kinds[0]["element"]
-    return None if symbol in ATOMIC_NUMBERS else RecordError(f"site {index} holds {symbol!r}, which is not an element")
 
 
 def _label(fields: dict[str, Any], structure: Structure) -> Label:
@@ -156,37 +106,15 @@ def _label(fields: dict[str, Any], structure: Structure) -> Label:
         raise RecordError(f"force has {len(forces)} rows for {len(structure)} sites")
     stress, magmoms = fields.get("stress"), fields.get("magmom")
     return Label(
-        energy_uncorrected=_optional(fields, "uncorrected_total_energy"),
-        energy_corrected=_optional(fields, "corrected_total_energy"),
-        band_gap=_optional(fields, "bandgap"),
-        forces=_array(forces, "force"),
-        stress=None if stress is None else convert(_array(stress, "stress"), "kbar(VASP)"),
-        magmoms=None if magmoms is None else _array(magmoms, "magmom"),
+        energy_uncorrected=optional(fields, "uncorrected_total_energy"),
+        energy_corrected=optional(fields, "corrected_total_energy"),
+        band_gap=optional(fields, "bandgap"),
+        forces=array(forces, "force"),
+        stress=None if stress is None else convert(array(stress, "stress"), "kbar(VASP)"),
+        magmoms=None if magmoms is None else array(magmoms, "magmom"),
         properties={
-            name: float(value)
+            name: number(value, name)
             for name, value in fields.items()
             if type(value) in (float, int) and name not in _FIELDS  # not isinstance: a bool is no number
         },
     )
-
-
-def _optional(fields: dict[str, Any], name: str) -> float | None:
-    value = fields.get(name)
-    return None if value is None else _number(value, name)
-
-
-def _number(value: Any, name: str) -> float:
-    if type(value) not in (float, int):  # not isinstance: a bool is no number
-        raise RecordError(f"{name} is {value!r}; expected a number")
-    return float(value)
-
-
-def _array(value: Any, name: str) -> Float64[np.ndarray, "..."]:
-    try:
-        return np.array(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise RecordError(f"{name} is not an array of numbers ({error})") from error
-
-
-def _kind(value: Any) -> str:
-    return "null" if value is None else type(value).__name__

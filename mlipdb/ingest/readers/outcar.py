@@ -229,7 +229,8 @@ def _forces(step: _Step, lines: _Lines, run: _Run) -> None:
 def _magmoms(step: _Step, lines: _Lines, run: _Run) -> None:
     """The last column of the table; of several tables in a step the last one counts."""
     rows = lines.take(run.head.natoms + 3)[3:]
-    step.magmoms = np.array([_row(text.split(maxsplit=1)[-1], 1, last=True)[0] for text in rows], dtype=np.float64)
+    behind = ("".join(text.split(maxsplit=1)[1:]) for text in rows)  # the ion's number
+    step.magmoms = np.array([_row(text, 1, last=True)[0] for text in behind], dtype=np.float64)
 
 
 def _row(text: str, count: int, *, last: bool = False) -> Float64[np.ndarray, " numbers"]:

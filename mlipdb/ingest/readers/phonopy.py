@@ -13,10 +13,12 @@ from mlipdb.ingest.notes import note
 from mlipdb.ingest.phonon_files import parse_force_constants, parse_force_sets
 from mlipdb.ingest.phonons import (
     MATERIAL,
+    PHONOPY_ERRORS,
     PhononError,
     Phonons,
     displaced_supercells,
     full_hessian,
+    in_words,
     load_yaml,
     phonopy_of,
     plain_bytes,
@@ -71,8 +73,8 @@ class PhonopyReader:
             raise
         except MlipdbError as error:
             yield Rejected(key=name, location="the calculation", reason=str(error))
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = f"phonopy cannot work with the file ({type(error).__name__}: {error})"
+        except PHONOPY_ERRORS as error:
+            reason = f"phonopy cannot work with the file ({in_words(error)})"
             yield Rejected(key=name, location="the calculation", reason=reason)
 
 
@@ -106,9 +108,9 @@ def _read(file: Path, hessian: str, options: Mapping[str, Any], *, name: str, ma
     try:
         data = load_phonopy_yaml(raw)
         phonon = phonopy_of(data)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except PHONOPY_ERRORS as error:
         raise IngestError(
-            f"{file}: phonopy does not understand it ({type(error).__name__}: {error}); it was cut or edited: fetch or "
+            f"{file}: phonopy does not understand it ({in_words(error)}); it was cut or edited: fetch or "
             "make the whole file again"
         ) from error
     _check_supercell(file, phonon, data)

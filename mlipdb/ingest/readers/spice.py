@@ -142,7 +142,7 @@ def _group(name: str, file: Any, meaning: _Meaning) -> Iterator[Frame | Rejected
             yield from _block(molecule, group, start, meaning)
     except GroupError as error:
         yield Rejected(key=name, location=location, reason=str(error))
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         reason = f"the group does not have SPICE's layout ({type(error).__name__}: {error})"
         yield Rejected(key=name, location=location, reason=reason)
 

@@ -87,7 +87,7 @@ class _Run:
                 self._learn_atoms(element)
             except MlipdbError as error:
                 self.problem = str(error)
-            except (IndexError, ValueError) as error:
+            except (IndexError, OverflowError, ValueError) as error:
                 self.problem = f"<atominfo> makes no sense ({error}), so the elements are not known"
 
     def _learn_atoms(self, element: ET.Element) -> None:
@@ -109,7 +109,7 @@ class _Run:
             material = material_of(self.name, self.atomic_numbers, source=self.source, rule=self.rule)
         except MlipdbError as error:
             return Rejected(key=key, location=location, reason=str(error))
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
             reason = f"the step does not have vasprun.xml's layout ({type(error).__name__}: {error})"
             return Rejected(key=key, location=location, reason=reason)
         return Frame(structure=structure, label=label, external_id=key, material=material, location=location)
