@@ -21,7 +21,8 @@ from mlipdb.store.pool import ShardPool
 from mlipdb.store.record import Record
 from mlipdb.structures import Structure
 
-READ_CHUNK = 4096
+READ_CHUNK = 256  # records whose arrays hang together in memory
+FEW = 16  # records that are read faster one by one
 
 
 class StoredArrays:
@@ -37,19 +38,19 @@ class StoredArrays:
         self, ids: Sequence[int] | np.ndarray, *, method_id: int | None = None
     ) -> Iterator[tuple[Structure, Label | None]]:
         """Structures in the order of ids with their labels by a method, or those of their source."""
-        wanted = [int(identity) for identity in ids]
-        if method_id is None:
-            for identity in wanted:
-                record = self._record(identity)
-                yield record.structure, record.label  # type: ignore[misc]  # a structures shard holds a structure
-            return
+        wanted = np.array(ids, np.int64)
         for start in range(0, len(wanted), READ_CHUNK):
             chunk = wanted[start : start + READ_CHUNK]
+            records = self._records(chunk)
+            if method_id is None:
+                for record in records:
+                    yield record.structure, record.label  # type: ignore[misc]  # a structures shard holds a structure
+                continue
             with Session(self._engine) as session:
-                parts = label_parts(session, chunk, method=method_id)
-            for identity in chunk:
+                parts = label_parts(session, chunk.tolist(), method=method_id)
+            for identity, record in zip(chunk.tolist(), records, strict=True):
                 label = self.label(identity, parts[identity]) if identity in parts else None
-                yield self._record(identity).structure, label  # type: ignore[misc]  # as above
+                yield record.structure, label  # type: ignore[misc]  # as above
 
     def batch(self, ids: Sequence[int] | np.ndarray, fields: Collection[str], *, method_id: int | None) -> ArrayBatch:
         """Structures and quantities of their labels by a method, or of their source's, as flat arrays."""
@@ -99,8 +100,10 @@ class StoredArrays:
             hessian_row_numbers=np.concatenate([label.hessian_row_numbers for label in with_rows]),
         )
 
-    def _record(self, identity: int) -> Record:
-        return self._pool.record(self._shard_of(identity), identity)
+    def _records(self, ids: Int64[np.ndarray, " structures"]) -> list[Record]:
+        if len(ids) < FEW:
+            return [self._pool.record(self._shard_of(identity), identity) for identity in ids.tolist()]
+        return self._pool.records(self._shards_of(ids), ids)
 
     def _shard_of(self, identity: int) -> int:
         """The shard of a structure: ids of one shard are consecutive, so the places fit in memory."""

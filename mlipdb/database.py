@@ -43,12 +43,12 @@ from mlipdb.manifest import Manifest, read_manifest, write_manifest
 from mlipdb.query import structure_ids
 from mlipdb.records import ArrayBatch, Entry, NewLabel, NewStructure, RejectedRecord, Report, SymmetryTool
 from mlipdb.selection import Selection
-from mlipdb.store.codec import Encoded, Encoder, seal
+from mlipdb.store.codec import Encoded, Encoder, seal_all
 from mlipdb.store.disk import warn_of_network
 from mlipdb.store.facts import ShardFacts, structure_facts
 from mlipdb.store.lock import WriterLock
 from mlipdb.store.prepared import Prepared, prepare_all
-from mlipdb.store.shard import SealedShard, structure_key, write_shard
+from mlipdb.store.shard import SealedShard, write_shard
 from mlipdb.store.verify import remove_orphans
 from mlipdb.structures import Structure
 from mlipdb.verification import verify
@@ -284,7 +284,7 @@ class Database:
         """A sealed shard of the records, None when there are none."""
         if not records:
             return None
-        encoded = [(structure_key(identity), seal(identity, record)) for identity, record in records]
+        encoded = seal_all([identity for identity, _ in records], [record for _, record in records])
         return write_shard(self.path, encoded, kind=kind, uuid=self.uuid, facts=facts)
 
     # Reading

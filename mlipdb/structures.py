@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -167,7 +166,8 @@ class Structure:
     @cached_property
     def composition(self) -> dict[int, int]:
         """How many atoms of each atomic number, in ascending order of the number."""
-        return dict(sorted(Counter(self.atomic_numbers.tolist()).items()))
+        numbers = self.atomic_numbers.tobytes()  # one byte an atom
+        return {number: numbers.count(number) for number in sorted(set(numbers))}
 
     @cached_property
     def content_hash(self) -> bytes:

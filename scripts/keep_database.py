@@ -1,4 +1,4 @@
-"""Write tests/data/database_v1: a tiny database of the present format, kept so that later releases must read it.
+"""Write tests/data/database_vN: a tiny database of the present format, kept so that later releases must read it.
 
     python scripts/keep_database.py DIR
 

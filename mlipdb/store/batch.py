@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import zstandard
@@ -21,16 +22,19 @@ from mlipdb.store.floats import (
     WHOLE,
     near_values,
     numbers_type,
+    repeat_cells,
     restore,
     widths,
 )
 from mlipdb.store.layout import ARRAYS, HEAD, RESIDUE, SCALARS, VERSION, Layout, layout_of, seed
 from mlipdb.store.record import Record
+from mlipdb.store.split import as_records
 
 PER_ATOM = {"forces": 3, "magmoms": 1, "atomic_energies": 1}  # values an atom, of the fields that a batch may hold
 QUANTITIES = (*SCALARS, *PER_ATOM, "stress")
 STRUCTURE_QUANTITIES = SCALARS[:2]
 _NEEDED = ("scalars", "cell", "positions")
+_SHORT = 64  # bytes that numpy gathers faster than Python cuts and joins
 _HEAD = np.dtype([("natoms", "<u4"), ("rows", "<u4"), ("signature", "<u2")])
 
 
@@ -46,11 +50,26 @@ class BatchDecoder:
 
         Raises CorruptError as Decoder does. A label without a structure has its atoms where it has arrays of them.
         """
+        return self._decode(ids, records, fields, whole=False)[0]
+
+    def records(self, ids: Sequence[int], records: Sequence[bytes]) -> list[Record]:
+        """The same as structures and labels; their arrays are parts of larger ones."""
+        batch, payloads, found = self._decode(ids, records, QUANTITIES, whole=True)
+        made = as_records(batch, [record[3] for record in records], payloads.properties)
+        for place in payloads.special():
+            made[place] = self._single.decode(ids[place], records[place])
+        for place, record in found.items():
+            made[place] = record
+        return made
+
+    def _decode(
+        self, ids: Sequence[int], records: Sequence[bytes], fields: Collection[str], *, whole: bool
+    ) -> tuple[ArrayBatch, "_Payloads", dict[int, Record]]:
+        """The batch, the payloads in it, and the records of older versions by their places."""
         old = _damaged_or_old(ids, records)
-        current = [place for place in range(len(ids)) if place not in old]
-        raws = self._payloads([ids[place] for place in current], [records[place] for place in current])
+        current = np.delete(np.arange(len(ids)), sorted(old))
+        payloads = self._payloads(ids, [records[place] for place in current.tolist()] if old else records)
         found = {place: self._single.decode(ids[place], records[place]) for place in old}
-        payloads = _Payloads(raws)
         natoms = np.zeros(len(ids), np.int64)
         natoms[current] = payloads.natoms
         for place, record in found.items():
@@ -58,21 +77,19 @@ class BatchDecoder:
         batch = empty_batch(ids, natoms, fields)
         batch.pbc[...] = _directions(records)
         try:
-            payloads.write(batch, np.array(current, np.int64))
+            payloads.write(batch, current, whole=whole)
         except (ValueError, IndexError) as error:
             raise CorruptError(f"records {ids[0]} … {ids[-1]}: {error}; run `mlipdb verify --deep`") from error
         for place, record in found.items():
             write_record(batch, place, record)
-        return batch
+        return batch, payloads, found
 
-    def _payloads(self, ids: list[int], records: list[bytes]) -> list[bytes]:
-        if not records:
-            return []
+    def _payloads(self, ids: Sequence[int], records: Sequence[bytes]) -> "_Payloads":
         try:
-            buffers = self._decompress([record[4:-4] for record in records])
-        except zstandard.ZstdError as error:
+            buffers: Any = self._decompress([record[4:-4] for record in records]) if records else []
+            return _Payloads([buffers[number] for number in range(len(records))])
+        except (zstandard.ZstdError, ValueError, IndexError) as error:
             raise CorruptError(f"records {ids[0]} … {ids[-1]}: {error}; run `mlipdb verify --deep`") from error
-        return [buffers[number].tobytes() for number in range(len(records))]
 
 
 def _damaged_or_old(ids: Sequence[int], records: Sequence[bytes]) -> set[int]:
@@ -135,31 +152,44 @@ def write_record(batch: ArrayBatch, place: int, record: Record) -> None:
 class _Payloads:
     """Decompressed records of the present version."""
 
-    def __init__(self, raws: list[bytes]) -> None:
-        self._raws = raws
-        heads = np.frombuffer(b"".join([raw[: HEAD.size] for raw in raws]), _HEAD)
-        self.natoms: Int64[np.ndarray, " records"] = heads["natoms"].astype(np.int64)
-        self._rows = heads["rows"].astype(np.int64)
-        start, known = HEAD.size, dict[bytes, int]()
-        signatures = [raw[start : start + size] for raw, size in zip(raws, heads["signature"].tolist(), strict=True)]
+    def __init__(self, raws: Sequence[Any]) -> None:
+        self.properties: dict[int, dict[str, float]] = {}
+        self._sizes = np.array([len(raw) for raw in raws], np.int64)
+        self._whole = b"".join(raws)
+        self._bytes = np.frombuffer(self._whole, np.uint8)
+        self._starts = np.cumsum(self._sizes) - self._sizes
+        everyone = np.arange(len(raws))
+        heads = self._slices(everyone, np.zeros(len(raws), np.int64), np.full(len(raws), HEAD.size))
+        head = np.frombuffer(heads, _HEAD)
+        self.natoms: Int64[np.ndarray, " records"] = head["natoms"].astype(np.int64)
+        self._rows = head["rows"].astype(np.int64)
+        first = self._starts + HEAD.size
+        ends, whole, known = (first + head["signature"]).tolist(), self._whole, dict[bytes, int]()
+        signatures = [whole[start:end] for start, end in zip(first.tolist(), ends, strict=True)]
         self._kind = np.array([known.setdefault(signature, len(known)) for signature in signatures], np.int64)
         self._layouts: list[Layout] = [layout_of(signature) for signature in known]
-        if raws:
+        if len(raws):
             self._tables = np.stack([layout.table for layout in self._layouts])
             full = np.array([layout.full for layout in self._layouts])
-            self._full = self._places(full[self._kind], np.arange(len(raws)))
+            self._full = self._places(full[self._kind], everyone)
             self._has = np.array([[name in layout.scalars for name in SCALARS] for layout in self._layouts])
 
-    def write(self, batch: ArrayBatch, places: Int64[np.ndarray, " records"]) -> None:
-        """Put the records into a batch at these places."""
-        if not self._raws:
+    def special(self) -> list[int]:
+        """Places in the batch of records that have Hessian rows or no structure, which a batch cannot say."""
+        odd = [layout.row_numbers is not None or layout.atomic_numbers is None for layout in self._layouts]
+        return [int(place) for place in self._at[np.array(odd, bool)[self._kind]]] if any(odd) else []
+
+    def write(self, batch: ArrayBatch, places: Int64[np.ndarray, " records"], *, whole: bool) -> None:
+        """Put the records into a batch at these places; with whole, properties are kept by place as well."""
+        self._at, self._keep = places, whole
+        if not len(self._sizes):
             return
-        self._batch, self._at = batch, places
+        self._batch = batch
         self._first = batch.offsets[places]
         self._write_numbers()
         for number, field in enumerate(ARRAYS):
             self._write_field(number, field)
-        if (self._full != np.array([len(raw) for raw in self._raws])).any():
+        if (self._full != self._sizes).any():
             raise ValueError("a record's length is not what its fields need")
 
     def _places(
@@ -174,13 +204,18 @@ class _Payloads:
         self, members: Int64[np.ndarray, " some"], starts: Int64[np.ndarray, " some"], sizes: Int64[np.ndarray, " some"]
     ) -> bytes:
         """The same part of some records, end to end."""
-        raws = self._raws
-        pieces = zip(members.tolist(), starts.tolist(), (starts + sizes).tolist(), strict=True)
-        return b"".join([raws[n][start:end] for n, start, end in pieces])
+        if len(members) and (starts + sizes > self._sizes[members]).any():
+            raise ValueError("a record is shorter than its fields need")
+        whole, first = self._whole, self._starts[members] + starts
+        size = int(sizes[0]) if len(sizes) else 0
+        if size <= _SHORT and (sizes == size).all():
+            return bytes(self._bytes[first[:, None] + np.arange(size)].tobytes())
+        pieces = zip(first.tolist(), (first + sizes).tolist(), strict=True)
+        return b"".join([whole[start:end] for start, end in pieces])
 
     def _write_field(self, number: int, field: str) -> None:
         """Write a field of all records, those of one form at a time."""
-        needed = field in _NEEDED or field in self._batch.values
+        needed = field in _NEEDED or field in self._batch.values or (field == "properties" and self._keep)
         forms = self._tables[:, number, 0][self._kind]
         for form in np.flatnonzero(np.bincount(forms + 1)[1:]).tolist():
             if not needed and not form & FULL:
@@ -205,8 +240,10 @@ class _Payloads:
         main = self._slices(members, starts, sizes * widths(field)[form & KIND])
         cells = None
         if field == "positions" and form & KIND == FRACTIONAL:
-            cells = np.repeat(self._batch.cells[self._at[members]], self.natoms[members], axis=0)
-        values = restore(form, np.frombuffer(main, numbers_type(field, form)), field=field, cells=cells)
+            cells = repeat_cells(self._batch.cells[self._at[members]], self.natoms[members])
+        divisors = np.repeat(self.natoms[members], sizes) if field == "properties" else 0
+        numbers = np.frombuffer(main, numbers_type(field, form))
+        values = restore(form, numbers, field=field, cells=cells, natoms=divisors)
         if form & (NEAR8 | NEAR16):
             self._near(values, form, members, table, sizes)
         return values
@@ -235,9 +272,7 @@ class _Payloads:
         """Put in the values that stand in full at the end of their records."""
         ends = np.searchsorted(np.flatnonzero(far), np.concatenate([[0], np.cumsum(sizes)]))
         counts = 8 * np.diff(ends)
-        starts = self._full[members]
-        pieces = zip(members.tolist(), starts.tolist(), (starts + counts).tolist(), strict=True)
-        values[far] = np.frombuffer(b"".join([self._raws[n][a:b] for n, a, b in pieces]), "<f8")
+        values[far] = np.frombuffer(self._slices(members, self._full[members], counts), "<f8")
         self._full[members] += counts
 
     def _store(
@@ -247,6 +282,8 @@ class _Payloads:
         batch, at = self._batch, self._at[members]
         if field == "scalars":
             self._store_scalars(values, members)
+        elif field == "properties":
+            self._store_properties(values, members)
         elif field == "cell":
             batch.cells[at] = values.reshape(-1, 3, 3)
         elif field == "positions":
@@ -270,6 +307,11 @@ class _Payloads:
                 at = self._at[members[rows]]
                 self._batch.values[name][at] = values[place[rows, column]]
                 self._batch.present[name][at] = True
+
+    def _store_properties(self, values: Float64[np.ndarray, " values"], members: Int64[np.ndarray, " some"]) -> None:
+        given = iter(values.tolist())
+        for place, kind in zip(self._at[members].tolist(), self._kind[members].tolist(), strict=True):
+            self.properties[place] = {name: next(given) for name in self._layouts[kind].properties}
 
     def _atoms(self, members: Int64[np.ndarray, " some"]) -> Int64[np.ndarray, " atoms"] | slice:
         """Where the atoms of some records stand in the batch."""

@@ -97,7 +97,7 @@ class _Unpacker:
         for part in self._layout.parts:
             found[part.field] = values = self._array(part)
             if part.field == "cell":
-                self._cell = values.reshape(1, 3, 3)
+                self._cell = values.reshape(3, 3, 1)
         if self._full != len(self._raw):
             raise ValueError(f"{len(self._raw)} bytes where its fields need {self._full}")
         return found

@@ -154,7 +154,8 @@ class _Guess:
             return
         self._width = widths(arrays.field)[kind]
         self._main = _numbers(arrays, kind, scale)
-        cells = None if arrays.cells is None or kind != FRACTIONAL else np.repeat(arrays.cells, arrays.natoms, axis=0)
+        whole = arrays.cells if kind == FRACTIONAL else None
+        cells = None if whole is None else repeat_cells(whole, arrays.natoms)
         natoms = np.repeat(arrays.natoms, sizes) if arrays.field == "properties" else 0
         found = restore(self._form, self._main, field=arrays.field, cells=cells, natoms=natoms)
         self._distance = arrays.values.view(np.int64) - found.view(np.int64)
@@ -248,15 +249,22 @@ def _fractional(arrays: Arrays) -> Float64[np.ndarray, " values"]:
     return np.asarray(found.reshape(-1), np.float64)
 
 
+def repeat_cells(
+    cells: Float64[np.ndarray, "records 3 3"], natoms: Int64[np.ndarray, " records"]
+) -> Float64[np.ndarray, "3 3 atoms"]:
+    """Each record's cell once for each of its atoms, as restore needs them."""
+    return np.repeat(cells.transpose(1, 2, 0), natoms, axis=2)
+
+
 def restore(
     form: int,
     numbers: np.ndarray,
     *,
     field: str,
-    cells: Float64[np.ndarray, "rows 3 3"] | None = None,
+    cells: Float64[np.ndarray, "3 3 rows"] | None = None,
     natoms: Int64[np.ndarray, " values"] | int = 0,
 ) -> Float64[np.ndarray, " values"]:
-    """The values that numbers stand for; cells are one a row of three (or one for all), natoms one a value.
+    """The values that numbers stand for; cells one a row of three (or one for all), axes first; natoms one a value.
 
     The order of operations is part of the format.
     """
@@ -268,8 +276,11 @@ def restore(
     with np.errstate(all="ignore"):  # a cell may hold anything
         if fractional:
             assert cells is not None
-            a, b, c = values.reshape(-1, 3).T[:, :, None]
-            values = (a * cells[:, 0] + b * cells[:, 1] + c * cells[:, 2]).reshape(-1)
+            a, b, c = values.reshape(-1, 3).T
+            values = np.empty((len(a), 3))
+            for axis in range(3):
+                values[:, axis] = a * cells[0, axis] + b * cells[1, axis] + c * cells[2, axis]
+            values = values.reshape(-1)
         if scale:
             factor = SCALES[field][scale - 1]
             values = values / natoms if factor == PER_ATOM else values * factor

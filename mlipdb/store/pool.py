@@ -69,6 +69,16 @@ class ShardPool:
         self, shards: Int64[np.ndarray, " structures"], ids: Int64[np.ndarray, " structures"], fields: Collection[str]
     ) -> ArrayBatch:
         """Many records, each of its shard, as flat arrays in the order of ids."""
+        return self._state().batches.decode(ids.tolist(), self._fetch_all(shards, ids), fields)
+
+    def records(self, shards: Int64[np.ndarray, " structures"], ids: Int64[np.ndarray, " structures"]) -> list[Record]:
+        """Many records, each of its shard, in the order of ids; their arrays are parts of larger ones."""
+        return self._state().batches.records(ids.tolist(), self._fetch_all(shards, ids))
+
+    def _fetch_all(
+        self, shards: Int64[np.ndarray, " structures"], ids: Int64[np.ndarray, " structures"]
+    ) -> list[bytes]:
+        """The bytes of many records in the order of ids, still unchecked."""
         order = np.lexsort((ids, shards))  # neighbours on disk one after another
         sorted_ids, sorted_shards = ids[order].tolist(), shards[order]
         records = [b""] * len(ids)
@@ -78,7 +88,7 @@ class ShardPool:
             fetched = self.fetch(int(sorted_shards[start]), sorted_ids[start:end])
             for place, data in zip(places[start:end], fetched, strict=True):
                 records[place] = data
-        return self._state().batches.decode(ids.tolist(), records, fields)
+        return records
 
     def _state(self) -> "_ThreadState":
         local = self._local

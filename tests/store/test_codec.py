@@ -129,6 +129,12 @@ def test_records_of_any_mixture_read_the_same_one_by_one_and_together(seed, coun
     ids = (rng.permutation(count) + rng.choice([1, 2**33])).tolist()
     records = [Encoder().encode(identity, *pair) for identity, pair in zip(ids, pairs, strict=True)]
     batch = BatchDecoder().decode(ids, records, QUANTITIES)
+    for place, record in enumerate(BatchDecoder().records(ids, records)):
+        alone = Decoder().decode(ids[place], records[place])
+        assert record.structure.content_hash == alone.structure.content_hash == pairs[place][0].content_hash
+        assert record.label.content_hash == alone.label.content_hash == pairs[place][1].content_hash
+        assert record.structure.id == ids[place]
+        assert record.label.atomic_energies_include_e0 is None
     for place, (structure, label) in enumerate(pairs):
         atoms = slice(batch.offsets[place], batch.offsets[place + 1])
         assert bits(batch.positions[atoms]) == bits(structure.positions)
@@ -250,6 +256,22 @@ def test_the_bytes_of_version_2_have_not_changed():
     [now] = payloads([(rock_salt(), full_label())])
     old = zstandard.ZstdDecompressor(dict_data=DICTIONARY).decompress(frame)
     assert now == old, "a change of the format needs a new version"
+
+
+def test_labels_without_structures_come_back_alone_among_others():
+    pairs = [
+        (None, full_label()),
+        (rock_salt(), None),
+        (None, Label(energy_uncorrected=-1.0)),
+        (rock_salt(), full_label()),
+    ]
+    data = [Encoder().encode(identity, *pair) for identity, pair in enumerate(pairs)]
+    found = BatchDecoder().records(range(4), data)
+    assert [record.structure is None for record in found] == [True, False, True, False]
+    assert found[1].label is None
+    assert [record.label.content_hash for record in found if record.label] == [
+        label.content_hash for _, label in pairs if label is not None
+    ]
 
 
 def test_damage_is_found_when_records_are_read_together_too():
