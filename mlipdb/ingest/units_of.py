@@ -38,10 +38,11 @@ def canonical(unit: str) -> str | None:
     return ALIASES.get("".join(unit.lower().split()).replace("ångström", "angstrom"))
 
 
-def checked_units(declared: Mapping[str, str], *, extra: tuple[str, ...] = ()) -> dict[str, str]:
+def checked_units(declared: Mapping[str, str], *, extra: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, str]:
     """What the user declared, with canonical names; a minus before a unit turns the sign (``-eV/Å³``).
 
-    extra are words beside units that a format allows. Raises ConfigError for a quantity or unit that is not known.
+    extra are words beside units that a format allows for a quantity. Raises ConfigError for a quantity or unit that is
+    not known.
     """
     found = {}
     for quantity, word in declared.items():
@@ -50,12 +51,17 @@ def checked_units(declared: Mapping[str, str], *, extra: tuple[str, ...] = ()) -
                 f"--unit {quantity}: no such quantity.{did_you_mean(quantity, DIMENSIONS)} "
                 f"Known: {', '.join(DIMENSIONS)}"
             )
+        words = (extra or {}).get(quantity, ())
+        if word in words:
+            found[quantity] = word
+            continue
         sign, plain = ("-", word[1:]) if word.startswith("-") else ("", word)
-        unit = plain if plain in extra else canonical(plain)
-        if unit is None or unit not in (*DIMENSIONS[quantity], *extra):
+        unit = canonical(plain)
+        if unit is None or unit not in DIMENSIONS[quantity]:
+            known = (*DIMENSIONS[quantity], *words)
             raise ConfigError(
-                f"--unit {quantity}={word}: that is no unit of {quantity}.{did_you_mean(plain, DIMENSIONS[quantity])} "
-                f"Known: {', '.join((*DIMENSIONS[quantity], *extra))}"
+                f"--unit {quantity}={word}: that is no unit of {quantity}.{did_you_mean(plain, known)} "
+                f"Known: {', '.join(known)}"
             )
         found[quantity] = sign + unit
     return found

@@ -9,7 +9,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlipdb.errors import ConfigError, IngestError, UnitError
+from mlipdb.errors import ConfigError, IngestError
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.readers.extxyz import ExtxyzReader
 from mlipdb.labels import Label
@@ -135,9 +135,23 @@ def test_unknown_quantities_and_units_are_errors_with_a_suggestion(tmp_path):
         one(tmp_path, "", keys={"enrgy": "x"})
     with pytest.raises(ConfigError, match="--unit"):
         one(tmp_path, "", units={"bandgap": "eV"})
-    bad = one(tmp_path, "energy=-1", units={"energy": "kcal"})
-    assert "unit 'kcal' is unknown" in bad.reason
-    assert issubclass(UnitError, Exception)
+    for word in ("kcla/mol", "-kcla/mol"):
+        with pytest.raises(ConfigError, match=r"--unit energy=-?kcla/mol: .*Did you mean 'kcal/mol'"):
+            one(tmp_path, "energy=-1", units={"energy": word})
+    with pytest.raises(ConfigError, match="no unit of energy"):
+        one(tmp_path, "energy=-1", units={"energy": "eV/Å"})
+
+
+def test_a_declared_unit_is_understood_as_files_spell_it_and_a_minus_turns_the_sign(tmp_path):
+    frame = one(tmp_path, 'energy=-1 stress="1 2 3 4 5 6"', units={"energy": "Ha", "stress": "-eV/Ang^3"})
+    assert frame.label.energy_uncorrected == -27.211386245988
+    assert np.diag(frame.label.stress).tolist() == [-1.0, -2.0, -3.0]
+
+
+@pytest.mark.parametrize("unit", ["furlong", "Å"])
+def test_a_unit_of_the_file_that_is_none_refuses_the_frame_with_the_way_out(tmp_path, unit):
+    bad = one(tmp_path, f"energy=-1 energy_unit={unit}")
+    assert f"energy_unit={unit} is no known unit of energy; declare it with --unit energy=" in bad.reason
 
 
 def test_units_that_the_file_states_are_used(tmp_path):
@@ -150,6 +164,13 @@ def test_positions_and_cell_share_their_unit(tmp_path):
     frame = one(tmp_path, "", units={"positions": "bohr"})
     assert frame.structure.cell[0, 0] == 4.0 * 0.529177210903
     assert frame.structure.positions[1, 2] == 1.5 * 0.529177210903
+
+
+@pytest.mark.parametrize("row", ["[]", '"x"', "1e999"])
+def test_a_row_of_an_export_that_is_no_number_refuses_the_frame(tmp_path, row):
+    escaped = row.replace('"', '\\"')
+    bad = one(tmp_path, f'energy=-1 mlipdb="{{\\"row\\": {escaped}}}"')
+    assert "is not what an export of mlipdb writes" in bad.reason
 
 
 def test_a_virial_is_minus_stress_times_volume(tmp_path):

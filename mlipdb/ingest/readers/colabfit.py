@@ -82,7 +82,7 @@ class _Meaning:
     """What holds for the whole file."""
 
     def __init__(self, path: Path, options: Mapping[str, Any], keys: Mapping[str, str]) -> None:
-        declared = checked_units(options.get("units", {}), extra=(VIRIAL,))
+        declared = checked_units(options.get("units", {}), extra={"stress": (VIRIAL,)})
         self.file = str(options.get("file") or path.name)
         self.source = str(options.get("source") or path.stem)
         self.keys = keys

@@ -16,9 +16,9 @@ from mlipdb.errors import ConfigError, IngestError, MlipdbError, did_you_mean
 from mlipdb.ingest.extxyz_text import FrameError, RawFrame, floats, raw_frames
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.stream import ByteStream
+from mlipdb.ingest.units_of import DIMENSIONS, canonical, checked_units, to_internal
 from mlipdb.labels import Label
 from mlipdb.structures import ATOMIC_NUMBERS, Structure, make_structure
-from mlipdb.units import convert
 
 # Names under which files hold each quantity. Two that are present and differ are an error: --key says which.
 INFO_NAMES: dict[str, tuple[str, ...]] = {
@@ -50,7 +50,6 @@ UNIT_OF: dict[str, str] = {
     "atomic_energies": "energy",
 }
 DEFAULT_UNITS: dict[str, str] = {"energy": "eV", "forces": "eV/Å", "stress": "eV/Å³", "positions": "Å"}
-UNIT_ALIASES = {"eV/A": "eV/Å", "eV/Ang": "eV/Å", "eV/A^3": "eV/Å³", "eV/Ang^3": "eV/Å³", "A": "Å", "Ha": "hartree"}
 TASK_KEYS = ("task_id", "calc_id", "ionic_step")
 _NOT_PROPERTIES = frozenset(("Lattice", "Properties", "pbc", *TASK_KEYS, *chain(*INFO_NAMES.values())))
 _ROW = re.compile(rb"\s*[A-Z][a-z]?(\s+[-+]?[\d.]+([eE][-+]?\d+)?){3}")
@@ -83,9 +82,9 @@ class ExtxyzReader:
         its own). A frame's id is the file's frame_id, or task_id-calc_id-ionic_step, or the file's name and the
         frame's index. Raises IngestError where two candidates for a quantity differ.
         """
-        keys = _checked(options.get("keys", {}), known=(*INFO_NAMES, *COLUMN_NAMES, "tags"), flag="--key")
+        keys = _checked_keys(options.get("keys", {}))
         tags = tuple(keys.pop("tags").split(",")) if "tags" in keys else TAG_NAMES
-        units = _checked(options.get("units", {}), known=tuple(DEFAULT_UNITS), flag="--unit")
+        units = checked_units(options.get("units", {}))
         stem = _stem(str(options.get("file") or path.name))
         meaning = _Meaning(path, keys, units, stem, str(options.get("source") or stem), tags)
         with ByteStream(path, options.get("digest")) as stream:
@@ -108,11 +107,12 @@ def _looked_over(frames: Iterator[RawFrame], meaning: "_Meaning") -> Iterator[Ra
     yield from frames
 
 
-def _checked(declared: Mapping[str, str], *, known: Sequence[str], flag: str) -> dict[str, str]:
+def _checked_keys(declared: Mapping[str, str]) -> dict[str, str]:
+    known = (*INFO_NAMES, *COLUMN_NAMES, "tags")
     for quantity in declared:
         if quantity not in known:
             raise ConfigError(
-                f"{flag} {quantity}: no such quantity.{did_you_mean(quantity, known)} Known: {', '.join(known)}"
+                f"--key {quantity}: no such quantity.{did_you_mean(quantity, known)} Known: {', '.join(known)}"
             )
     return dict(declared)
 
@@ -186,12 +186,12 @@ class _Meaning:
             raise FrameError("Properties name no pos:R:3")
         unit = self._unit("positions", raw)
         lattice = raw.info.get("Lattice")
-        cell = None if lattice is None else convert(_numbers(lattice, "Lattice", sizes=(9,)).reshape(3, 3), unit)
+        cell = None if lattice is None else to_internal(_numbers(lattice, "Lattice", sizes=(9,)).reshape(3, 3), unit)
         periodic = (cell is not None,) * 3 if "pbc" not in raw.info else _flags(raw.info["pbc"])
         charge, multiplicity = self._scalar("charge", raw), self._scalar("spin_multiplicity", raw)
         return make_structure(
             _atomic_numbers(columns),
-            convert(_block(columns, "pos"), unit),
+            to_internal(_block(columns, "pos"), unit),
             cell=cell,
             pbc=periodic,
             charge=charge,
@@ -237,7 +237,7 @@ class _Meaning:
         text = self._text(quantity, raw)
         if text is None:
             return None
-        values = convert(_numbers(text, quantity, sizes=(6, 9)), self._unit(UNIT_OF.get(quantity, quantity), raw))
+        values = to_internal(_numbers(text, quantity, sizes=(6, 9)), self._unit(UNIT_OF.get(quantity, quantity), raw))
         tensor = values[np.array(_VOIGT)] if len(values) == 6 else values.reshape(3, 3)
         if not np.allclose(tensor, tensor.T, rtol=1e-3, atol=1e-3 * max(1e-3, float(np.abs(tensor).max()))):
             raise FrameError(f"{quantity} is not symmetric: {text!r}")
@@ -257,7 +257,7 @@ class _Meaning:
         if text is None or text.lower() in ("none", "null", ""):
             return None
         value = float(_numbers(text, quantity, sizes=(1,))[0])
-        return convert(value, self._unit("energy", raw)) if UNIT_OF.get(quantity) == "energy" else value
+        return to_internal(value, self._unit("energy", raw)) if UNIT_OF.get(quantity) == "energy" else value
 
     def _column(
         self, quantity: str, raw: RawFrame, columns: dict[str, list[list[bytes]]], *, width: int
@@ -272,7 +272,7 @@ class _Meaning:
             raise FrameError(f"{next(iter(found))} has {values[0].shape[1]} columns; expected {width}")
         value = values[0] if width > 1 else values[0][:, 0]
         unit = UNIT_OF.get(quantity, quantity)
-        return convert(value, self._unit(unit, raw)) if unit in DEFAULT_UNITS else value
+        return to_internal(value, self._unit(unit, raw)) if unit in DEFAULT_UNITS else value
 
     def _text(self, quantity: str, raw: RawFrame) -> str | None:
         """The text of a quantity; IngestError where two names hold different values."""
@@ -297,8 +297,16 @@ class _Meaning:
 
     def _unit(self, quantity: str, raw: RawFrame) -> str:
         """The unit of a quantity: the user's, else the file's own statement, else ASE's."""
-        stated = self.units.get(quantity) or raw.info.get(f"{quantity}_unit") or DEFAULT_UNITS[quantity]
-        return UNIT_ALIASES.get(stated, stated)
+        if quantity in self.units:
+            return self.units[quantity]
+        stated = raw.info.get(f"{quantity}_unit")
+        unit = canonical(stated) if stated else DEFAULT_UNITS[quantity]
+        if unit is None or unit not in DIMENSIONS[quantity]:
+            raise FrameError(
+                f"{quantity}_unit={stated} is no known unit of {quantity}; declare it with --unit {quantity}=… "
+                f"({', '.join(DIMENSIONS[quantity])})"
+            )
+        return unit
 
 
 def _column_names(raw: RawFrame) -> list[str]:

@@ -28,6 +28,7 @@ from mlipdb.ingest.phonons import (
     with_tags,
 )
 from mlipdb.ingest.reader import Frame, Rejected
+from mlipdb.ingest.vasp import refuse_units
 from mlipdb.labels import Method
 
 _SECTION = re.compile(rb"^([A-Za-z_]+):", re.MULTILINE)
@@ -61,6 +62,7 @@ class MdrReader:
         options: ``keys``: ``split``, the path of a JSON {split: [mp-ids]} whose names become the tag split, and
         ``hessian=no``. ``file`` is the file's name in its source.
         """
+        refuse_units(options.get("units", {}), "MDR's phonons")
         keys = _checked_keys(options.get("keys", {}))
         splits = _splits(keys["split"]) if "split" in keys else {}
         hessian = keys.get("hessian") != "no"

@@ -11,6 +11,7 @@ from mlipdb.ingest.json_records import JsonRecord, RawRecord, parse_record, raw_
 from mlipdb.ingest.pymatgen_json import RecordError, array, kind, number, optional, read_structure
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.stream import ByteStream
+from mlipdb.ingest.vasp import refuse_keys, refuse_units
 from mlipdb.labels import Label, Method
 from mlipdb.structures import Structure
 from mlipdb.units import convert
@@ -61,7 +62,9 @@ class MptrjReader:
             yield self.parse(record, path)
 
     def raw_records(self, path: Path, options: Mapping[str, Any]) -> Iterator[RawRecord]:
-        """The records in file order, unparsed."""
+        """The records in file order, unparsed; ConfigError for keys and units, which the format fixes."""
+        refuse_keys(options.get("keys", {}), "MPtrj")
+        refuse_units(options.get("units", {}), "MPtrj")
         with ByteStream(path, options.get("digest")) as stream:
             yield from raw_records(stream)
 

@@ -26,6 +26,7 @@ from mlipdb.ingest.phonons import (
     unit_factors,
 )
 from mlipdb.ingest.reader import Frame, Rejected
+from mlipdb.ingest.vasp import refuse_units
 from mlipdb.labels import Method
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class PhonopyReader:
 
         options: ``keys`` (hessian: all, given or no; material), ``file``, ``source``, ``notes``.
         """
+        refuse_units(options.get("units", {}), "phonopy, which its calculator sets,")
         keys = _checked_keys(options.get("keys", {}))
         file = _first_of(path) if path.is_dir() else path
         if file is None:
