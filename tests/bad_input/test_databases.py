@@ -113,6 +113,7 @@ def test_a_damaged_shard_is_found_by_verify_and_by_whoever_reads_it(filled, comm
     assert any(part in told for part in parts), told
 
 
+@pytest.mark.sqlite
 def test_two_databases_with_one_name_cannot_be_mixed(filled, tmp_path, refused):
     """A catalog copied over another database's."""
     mlipdb.create(tmp_path / "other").close()
