@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, and_, not_, or_, select, true
+from sqlalchemy import Boolean, Select, and_, not_, or_, select, true, type_coerce
+from sqlalchemy.sql.expression import BooleanClauseList, Grouping
 
 from mlipdb.catalog import StructureRow
 from mlipdb.query.fields import Field
@@ -53,9 +54,16 @@ def _term(field: Field, operator: str, values: Sequence[Constant]) -> _Truth:
         return _Truth(known, not_(known)) if operator == "IS KNOWN" else _Truth(not_(known), known)
     if field.relation:
         predicate = Predicate(operator, values[0])
-        return _Truth(field.relation.matches(predicate), field.relation.fails(predicate))
+        return _Truth(_whole(field.relation.matches(predicate)), _whole(field.relation.fails(predicate)))
     condition = _list_condition(field, operator, values)
     return _Truth(condition, not_(condition))
+
+
+def _whole(condition: Sql) -> Sql:
+    """A condition in parentheses where it is several, which an AND around it would else take in: SQLite nests 1000."""
+    if not isinstance(condition, BooleanClauseList):
+        return condition
+    return type_coerce(Grouping(condition), Boolean())  # of a Grouping alone SQLAlchemy takes the parentheses off
 
 
 def _list_condition(field: Field, operator: str, values: Sequence[Constant]) -> Sql:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Protocol, runtime_checkable
 
-from sqlalchemy import and_, func, not_, or_, select, true
+from sqlalchemy import func, not_, or_, select, true, tuple_
 
 from mlipdb.catalog import LabelRow, MethodRow, StructureElement, StructureRow, StructureTag, SubsetMember, Tag
 from mlipdb.query.predicate import Predicate
@@ -130,5 +130,5 @@ class Tags:
         return predicate.sql(count.correlate(StructureRow).scalar_subquery())
 
     def _ids(self, items: Sequence[str]) -> Ids:
-        pairs = [item.partition("=") for item in items]
-        return select(Tag.id).where(or_(*(and_(Tag.name == name, Tag.value == value) for name, _, value in pairs)))
+        pairs = [(name, value) for name, _, value in (item.partition("=") for item in items)]
+        return select(Tag.id).where(tuple_(Tag.name, Tag.value).in_(pairs))

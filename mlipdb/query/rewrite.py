@@ -1,7 +1,7 @@
 """A filter with shorthands rewritten as a plain OPTIMADE filter that remembers where each piece came from."""
 
 from bisect import bisect_right
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from mlipdb.errors import QueryError
@@ -10,6 +10,7 @@ from mlipdb.query.tokens import Lexeme, lexemes
 from mlipdb.query.words import ALIASES, KEYWORDS, meanings, suggestion
 
 MAX_DEPTH = 50
+MAX_TERMS = 500  # comparisons and list items: more exceed what SQLite nests, or take it minutes
 _RIGHT_HAND_SIDES = {"HAS", "IS", "CONTAINS", "STARTS", "ENDS", "LENGTH"}
 
 
@@ -54,6 +55,7 @@ class _Rewriter:
         self.result = Rewritten(text)
 
     def run(self) -> Rewritten:
+        _check_size(self.tokens)
         if self.tokens:
             self.term()
         while self.index < len(self.tokens):
@@ -143,3 +145,13 @@ class _Rewriter:
             raise self.error("this parenthesis was never opened", position=token.start)
         else:
             raise self.error("expected AND or OR before this", position=token.start)
+
+
+def _check_size(tokens: Sequence[Lexeme]) -> None:
+    """QueryError for a filter of more comparisons and list items than a database answers soon; too long to show."""
+    joints = sum(token.text == "," or (token.kind == "boolean" and token.text != "NOT") for token in tokens)
+    if joints >= MAX_TERMS:
+        raise QueryError(
+            f"the filter has {joints + 1} comparisons and list items, {MAX_TERMS} are the most; freeze parts of it as "
+            "subsets (mlipdb subset freeze part1 '…') and ask for those: part1 OR part2"
+        )

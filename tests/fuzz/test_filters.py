@@ -8,6 +8,7 @@ import mlipdb
 from mlipdb.errors import QueryError
 from mlipdb.labels import Method
 from mlipdb.query import fields
+from mlipdb.query.rewrite import MAX_TERMS
 from mlipdb.testing.fuzzing import ask
 from mlipdb.testing.mutations import KINDS, Mutation, mutated
 from mlipdb.testing.samples import sample_records
@@ -76,6 +77,25 @@ def test_a_damaged_filter_is_a_filter_or_a_query_error(session, text, damage):
     assert_answered_or_refused(session, mutated(text.encode(), damage).decode(errors="replace"))
 
 
-@pytest.mark.xfail(strict=True, reason="a filter of more terms than SQLite nests must be a QueryError; query/ says so")
-def test_a_filter_of_very_many_terms_is_answered_or_refused(session):
-    assert_answered_or_refused(session, " AND ".join(["Y"] * 1100))
+@pytest.mark.parametrize(
+    "text",
+    [
+        " AND NOT ".join(["gap>=5"] * MAX_TERMS),
+        "NOT (" + " OR ".join(["gap>=5"] * MAX_TERMS) + ")",
+        " AND ".join(['_mlipdb_material ENDS "a"'] * MAX_TERMS),
+        "tags HAS ANY " + ",".join(f'"a={number}"' for number in range(MAX_TERMS)),
+        "tags HAS ONLY " + ",".join(f'"a={number}"' for number in range(MAX_TERMS)),
+    ],
+    ids=["AND NOT", "NOT OR", "ENDS", "HAS ANY", "HAS ONLY"],
+)
+def test_a_filter_of_as_many_terms_as_may_be_is_answered(session, text):
+    assert isinstance(ask(session, text, subsets={}), list)
+
+
+@pytest.mark.parametrize(
+    "text", [" OR ".join(["Y"] * (MAX_TERMS + 1)), " AND NOT ".join(["Y"] * 1100), "tags HAS ANY " + '"a=b",' * 40_000]
+)
+def test_a_filter_of_more_terms_is_refused_at_once_with_the_way_out(session, text):
+    error = ask(session, text, subsets={})
+    assert isinstance(error, QueryError)
+    assert f"{MAX_TERMS} are the most; freeze parts of it as subsets" in str(error)
