@@ -21,8 +21,8 @@ from mlipdb.store.pool import ShardPool
 from mlipdb.store.record import Record
 from mlipdb.structures import Structure
 
-READ_CHUNK = 256  # records whose arrays hang together in memory
-FEW = 16  # records that are read faster one by one
+READ_CHUNK = 1024  # records whose arrays hang together in memory
+FEW = 24  # records that are read faster one by one
 
 
 class StoredArrays:

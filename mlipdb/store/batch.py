@@ -169,10 +169,25 @@ class _Payloads:
         self._kind = np.array([known.setdefault(signature, len(known)) for signature in signatures], np.int64)
         self._layouts: list[Layout] = [layout_of(signature) for signature in known]
         if len(raws):
-            self._tables = np.stack([layout.table for layout in self._layouts])
-            full = np.array([layout.full for layout in self._layouts])
-            self._full = self._places(full[self._kind], everyone)
-            self._has = np.array([[name in layout.scalars for name in SCALARS] for layout in self._layouts])
+            self._find_places()
+
+    def _find_places(self) -> None:
+        """Where every array of every record lies: one row a field of ARRAYS, one column a record."""
+        tables = np.stack([layout.table for layout in self._layouts])
+        self._form = tables[:, :, 0].T[:, self._kind]
+        self._size, self._main, self._near = (self._bytes_at(tables[:, :, n : n + 4].T) for n in (1, 5, 9))
+        full = np.array([layout.full for layout in self._layouts])
+        self._full = self._bytes_at(full.T[:, None])[0]
+        self._has = np.array([[name in layout.scalars for name in SCALARS] for layout in self._layouts])
+        if (self._full > self._sizes).any():
+            raise ValueError("a record is shorter than its fields need")
+
+    def _bytes_at(self, where: Int64[np.ndarray, "4 fields layouts"]) -> Int64[np.ndarray, "fields records"]:
+        """Places of layouts in the payloads of records."""
+        at = where[0][:, self._kind] + where[1][:, self._kind] * self.natoms
+        if self._rows.any():
+            at += where[2][:, self._kind] * (self._rows * self.natoms) + where[3][:, self._kind] * self._rows
+        return np.asarray(at, np.int64)
 
     def special(self) -> list[int]:
         """Places in the batch of records that have Hessian rows or no structure, which a batch cannot say."""
@@ -192,20 +207,10 @@ class _Payloads:
         if (self._full != self._sizes).any():
             raise ValueError("a record's length is not what its fields need")
 
-    def _places(
-        self, where: Int64[np.ndarray, "some 4"], members: Int64[np.ndarray, " some"]
-    ) -> Int64[np.ndarray, " some"]:
-        """Bytes in the payloads of some records, from their layouts' places."""
-        natoms, rows = self.natoms[members], self._rows[members]
-        places = where[:, 0] + natoms * (where[:, 1] + where[:, 2] * rows) + where[:, 3] * rows
-        return np.asarray(places, np.int64)
-
     def _slices(
         self, members: Int64[np.ndarray, " some"], starts: Int64[np.ndarray, " some"], sizes: Int64[np.ndarray, " some"]
     ) -> bytes:
         """The same part of some records, end to end."""
-        if len(members) and (starts + sizes > self._sizes[members]).any():
-            raise ValueError("a record is shorter than its fields need")
         whole, first = self._whole, self._starts[members] + starts
         size = int(sizes[0]) if len(sizes) else 0
         if size <= _SHORT and (sizes == size).all():
@@ -216,49 +221,38 @@ class _Payloads:
     def _write_field(self, number: int, field: str) -> None:
         """Write a field of all records, those of one form at a time."""
         needed = field in _NEEDED or field in self._batch.values or (field == "properties" and self._keep)
-        forms = self._tables[:, number, 0][self._kind]
-        for form in np.flatnonzero(np.bincount(forms + 1)[1:]).tolist():
-            if not needed and not form & FULL:
-                continue
-            members = np.flatnonzero(forms == form)
-            table = self._tables[:, number, 1:][self._kind[members]]
-            sizes = self._places(table[:, :4], members)
+        forms = self._form[number]
+        alike = forms & ~FULL  # whether values stand in full, the distances tell
+        for form in np.flatnonzero(np.bincount(alike[forms >= 0])).tolist():
+            members = np.flatnonzero(alike == form)
+            form |= FULL & int(np.bitwise_or.reduce(forms[members]))
             if needed:
-                self._store(field, form, self._values(field, form, members, table, sizes), members)
-            else:
-                self._near(np.zeros(int(sizes.sum())), form, members, table, sizes)
+                self._store(field, form, self._values(number, field, form, members), members)
+            elif form & FULL:
+                self._move(np.zeros(int(self._size[number][members].sum())), number, form, members)
 
     def _values(
-        self,
-        field: str,
-        form: int,
-        members: Int64[np.ndarray, " some"],
-        table: Int64[np.ndarray, "some 12"],
-        sizes: Int64[np.ndarray, " some"],
+        self, number: int, field: str, form: int, members: Int64[np.ndarray, " some"]
     ) -> Float64[np.ndarray, " values"]:
-        starts = self._places(table[:, 4:8], members)
-        main = self._slices(members, starts, sizes * widths(field)[form & KIND])
-        cells = None
+        """The values of a field of some records, end to end."""
+        sizes, cells = self._size[number][members], None
+        main = self._slices(members, self._main[number][members], sizes * widths(field)[form & KIND])
         if field == "positions" and form & KIND == FRACTIONAL:
             cells = repeat_cells(self._batch.cells[self._at[members]], self.natoms[members])
         divisors = np.repeat(self.natoms[members], sizes) if field == "properties" else 0
         numbers = np.frombuffer(main, numbers_type(field, form))
         values = restore(form, numbers, field=field, cells=cells, natoms=divisors)
         if form & (NEAR8 | NEAR16):
-            self._near(values, form, members, table, sizes)
+            self._move(values, number, form, members)
         return values
 
-    def _near(
-        self,
-        values: Float64[np.ndarray, " values"],
-        form: int,
-        members: Int64[np.ndarray, " some"],
-        table: Int64[np.ndarray, "some 12"],
-        sizes: Int64[np.ndarray, " some"],
+    def _move(
+        self, values: Float64[np.ndarray, " values"], number: int, form: int, members: Int64[np.ndarray, " some"]
     ) -> None:
         """Move values by their distances and put in those that stand in full."""
-        starts = self._places(table[:, 8:], members)
-        far = near_values(form, values, self._slices(members, starts, sizes * (1 if form & NEAR8 else 2)))
+        sizes = self._size[number][members]
+        near = self._slices(members, self._near[number][members], sizes * (1 if form & NEAR8 else 2))
+        far = near_values(form, values, near)
         if far is not None:
             self._fill(values, far, sizes, members)
 
@@ -272,6 +266,8 @@ class _Payloads:
         """Put in the values that stand in full at the end of their records."""
         ends = np.searchsorted(np.flatnonzero(far), np.concatenate([[0], np.cumsum(sizes)]))
         counts = 8 * np.diff(ends)
+        if (self._full[members] + counts > self._sizes[members]).any():
+            raise ValueError("a record is shorter than its fields need")
         values[far] = np.frombuffer(self._slices(members, self._full[members], counts), "<f8")
         self._full[members] += counts
 
@@ -324,9 +320,9 @@ class _Payloads:
     def _write_numbers(self) -> None:
         places = [layout.atomic_numbers for layout in self._layouts]
         has = np.array([place is not None for place in places])
-        starts = np.array([place[0] if place else (0, 0, 0, 0) for place in places], np.int64)
+        starts = self._bytes_at(np.array([place[0] if place else (0, 0, 0, 0) for place in places]).T[:, None])[0]
         members = np.flatnonzero(has[self._kind])
         if len(members):
-            data = self._slices(members, self._places(starts[self._kind[members]], members), self.natoms[members])
+            data = self._slices(members, starts[members], self.natoms[members])
             numbers: UInt8[np.ndarray, " atoms"] = np.frombuffer(data, np.uint8)
             self._batch.atomic_numbers[self._atoms(members)] = numbers

@@ -291,7 +291,9 @@ def near_values(form: int, values: Float64[np.ndarray, " values"], near: bytes) 
     """Move values by their distances, in place; which of them stand in full elsewhere, None where none does."""
     wide = bool(form & NEAR16)
     codes = np.frombuffer(near, "<i2" if wide else np.int8)
-    steps = codes.astype(np.int64)
-    steps[codes == -_escape(wide) - 1] = np.iinfo(np.int64).min  # the sign bit alone
-    values.view(np.int64)[...] += steps
+    bits = values.view(np.int64)
+    bits += codes
+    zero = codes == -_escape(wide) - 1
+    if zero.any():
+        bits[zero] += np.iinfo(np.int64).max + _escape(wide) + 2  # not the code but the sign bit, modulo 2**64
     return codes == _escape(wide) if form & FULL else None
