@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 
-from mlipdb.catalog import Source, StructureRow
+from mlipdb.catalog import FindingRow, Quarantine, Source, StructureRow
 from mlipdb.database import Database
 from mlipdb.errors import ConfigError, IngestError
 from mlipdb.ingest.files import InputFile, files_below
@@ -92,15 +92,16 @@ class SourceBook:
     def open(self) -> int:
         """The source's id, made where it is new.
 
-        Raises ConfigError where the source has another reader, method or keys, IngestError where a file that was
-        ingested whole is another one now.
+        Raises ConfigError where the source has structures by another reader, method or keys, IngestError where a file
+        that was ingested whole is another one now.
         """
         facts = self._facts
-        with self._db.session() as session:
-            row = session.scalar(select(Source).where(Source.name == facts.name))
-            reader, options = (row.reader, dict(row.options)) if row else (facts.reader, {})
-        if row is not None:
-            self._compare(reader, options)
+        row = self._row()
+        if row is not None and self._difference(row) and self._forget_if_empty(row.id):
+            row = None
+        options = {} if row is None else dict(row.options)
+        if row is not None and (difference := self._difference(row)):
+            raise ConfigError(difference)
         files = {**options.get("files", {}), **self._files(options.get("files", {}))}
         self.id = self._db.open_source(
             facts.name,
@@ -142,16 +143,31 @@ class SourceBook:
             session.execute(update(Source).where(Source.id == self.id).values(**values))
         return rows
 
-    def _compare(self, reader: str, options: Mapping[str, Any]) -> None:
-        name = self._facts.name
+    def _row(self) -> Source | None:
+        with self._db.session() as session:
+            return session.scalar(select(Source).where(Source.name == self._facts.name))
+
+    def _difference(self, row: Source) -> str | None:
+        """What is not as it was when the source was made, as the text of an error."""
         wanted = {"reader": self._facts.reader, **self._facts.options()}
-        stored = {"reader": reader, **{key: options.get(key) for key in self._facts.options()}}
+        stored = {"reader": row.reader, **{key: row.options.get(key) for key in self._facts.options()}}
         for key, value in wanted.items():
             if stored[key] != value:
-                raise ConfigError(
-                    f"source {name!r} was ingested with {key} {stored[key]!r}, now it is {value!r}; "
+                return (
+                    f"source {self._facts.name!r} was ingested with {key} {stored[key]!r}, now it is {value!r}; "
                     "repeat it with the same settings, or give the new one another --name"
                 )
+        return None
+
+    def _forget_if_empty(self, source_id: int) -> bool:
+        """Drop a source that never got a structure, with its quarantine: a wrong option must not bind the next try."""
+        with self._db.write() as session:
+            if session.scalar(select(StructureRow.id).where(StructureRow.source_id == source_id).limit(1)) is not None:
+                return False
+            for table in (Quarantine, FindingRow):
+                session.execute(delete(table).where(table.source_id == source_id))
+            session.execute(delete(Source).where(Source.id == source_id))
+        return True
 
     def _files(self, before: Mapping[str, Any]) -> dict[str, Any]:
         files = {}

@@ -168,6 +168,14 @@ def test_other_settings_under_the_same_name_are_refused(db, small_file):
         run(db, small_file, reader="extxyz", name="mptrj")
 
 
+def test_a_source_that_got_no_structure_does_not_bind_the_next_try(db, small_file):
+    broken = small_file.with_name("broken.json")
+    broken.write_text('{"mp-1": {"no frame id": {}}}')
+    assert counts(run(db, broken, name="mine")) == (0, 0, 1, 0)
+    assert counts(run(db, small_file, name="mine", method=parse_method("PBE/GPAW")))[0] > 0
+    assert db.source_facts("mine")["quarantined"] == 0
+
+
 def test_the_file_hash_licence_and_counts_are_stored(db, small_file):
     report = run(db, small_file, licence="CC0", citation="nobody", version="3")
     facts = db.source_facts("mptrj")
