@@ -26,7 +26,8 @@ from mlipdb.store.floats import (
     restore,
     widths,
 )
-from mlipdb.store.layout import ARRAYS, HEAD, RESIDUE, SCALARS, VERSION, Layout, layout_of, seed
+from mlipdb.store.layout import ARRAYS, HEAD, RESIDUE, SCALARS, VERSION, seed
+from mlipdb.store.layouts import KnownLayouts
 from mlipdb.store.record import Record
 from mlipdb.store.split import as_records
 
@@ -44,6 +45,7 @@ class BatchDecoder:
     def __init__(self) -> None:
         self._decompress = zstandard.ZstdDecompressor(dict_data=DICTIONARY).multi_decompress_to_buffer
         self._single = Decoder()
+        self._known = KnownLayouts()
 
     def decode(self, ids: Sequence[int], records: Sequence[bytes], fields: Collection[str]) -> ArrayBatch:
         """The records' structures and those quantities of their labels, in order; see ArrayBatch.
@@ -87,7 +89,7 @@ class BatchDecoder:
     def _payloads(self, ids: Sequence[int], records: Sequence[bytes]) -> "_Payloads":
         try:
             buffers: Any = self._decompress([record[4:-4] for record in records]) if records else []
-            return _Payloads([buffers[number] for number in range(len(records))])
+            return _Payloads([buffers[number] for number in range(len(records))], self._known)
         except (zstandard.ZstdError, ValueError, IndexError) as error:
             raise CorruptError(f"records {ids[0]} … {ids[-1]}: {error}; run `mlipdb verify --deep`") from error
 
@@ -152,47 +154,51 @@ def write_record(batch: ArrayBatch, place: int, record: Record) -> None:
 class _Payloads:
     """Decompressed records of the present version."""
 
-    def __init__(self, raws: Sequence[Any]) -> None:
+    def __init__(self, raws: Sequence[Any], known: KnownLayouts) -> None:
         self.properties: dict[int, dict[str, float]] = {}
         self._sizes = np.array([len(raw) for raw in raws], np.int64)
         self._whole = b"".join(raws)
         self._bytes = np.frombuffer(self._whole, np.uint8)
         self._starts = np.cumsum(self._sizes) - self._sizes
-        everyone = np.arange(len(raws))
+        self._everyone = everyone = np.arange(len(raws))
         heads = self._slices(everyone, np.zeros(len(raws), np.int64), np.full(len(raws), HEAD.size))
         head = np.frombuffer(heads, _HEAD)
         self.natoms: Int64[np.ndarray, " records"] = head["natoms"].astype(np.int64)
         self._rows = head["rows"].astype(np.int64)
+        self._with_rows = bool(self._rows.any())
         first = self._starts + HEAD.size
-        ends, whole, known = (first + head["signature"]).tolist(), self._whole, dict[bytes, int]()
-        signatures = [whole[start:end] for start, end in zip(first.tolist(), ends, strict=True)]
-        self._kind = np.array([known.setdefault(signature, len(known)) for signature in signatures], np.int64)
-        self._layouts: list[Layout] = [layout_of(signature) for signature in known]
+        ends, whole = (first + head["signature"]).tolist(), self._whole
+        self._known = known
+        self._kind = known.number([whole[start:end] for start, end in zip(first.tolist(), ends, strict=True)])
         if len(raws):
             self._find_places()
 
     def _find_places(self) -> None:
         """Where every array of every record lies: one row a field of ARRAYS, one column a record."""
-        tables = np.stack([layout.table for layout in self._layouts])
-        self._form = tables[:, :, 0].T[:, self._kind]
-        self._size, self._main, self._near = (self._bytes_at(tables[:, :, n : n + 4].T) for n in (1, 5, 9))
-        full = np.array([layout.full for layout in self._layouts])
-        self._full = self._bytes_at(full.T[:, None])[0]
-        self._has = np.array([[name in layout.scalars for name in SCALARS] for layout in self._layouts])
+        tables = self._known.arrays
+        self._form = np.take(tables[0], self._kind, axis=1)
+        self._size, self._main, self._near = (self._bytes_at(tables[n : n + 4]) for n in (1, 5, 9))
+        self._full = self._bytes_at(self._known.full)[0]
         if (self._full > self._sizes).any():
             raise ValueError("a record is shorter than its fields need")
 
     def _bytes_at(self, where: Int64[np.ndarray, "4 fields layouts"]) -> Int64[np.ndarray, "fields records"]:
         """Places of layouts in the payloads of records."""
-        at = where[0][:, self._kind] + where[1][:, self._kind] * self.natoms
-        if self._rows.any():
-            at += where[2][:, self._kind] * (self._rows * self.natoms) + where[3][:, self._kind] * self._rows
+        once, per_atom, per_row_and_atom, per_row = where
+        at = np.take(per_atom, self._kind, axis=1)
+        at *= self.natoms
+        at += np.take(once, self._kind, axis=1)
+        if self._with_rows:
+            at += np.take(per_row_and_atom, self._kind, axis=1) * (self._rows * self.natoms)
+            at += np.take(per_row, self._kind, axis=1) * self._rows
         return np.asarray(at, np.int64)
 
     def special(self) -> list[int]:
         """Places in the batch of records that have Hessian rows or no structure, which a batch cannot say."""
-        odd = [layout.row_numbers is not None or layout.atomic_numbers is None for layout in self._layouts]
-        return [int(place) for place in self._at[np.array(odd, bool)[self._kind]]] if any(odd) else []
+        if not len(self._sizes):
+            return []
+        odd = self._known.has_rows | ~self._known.has_structure
+        return [int(place) for place in self._at[odd[self._kind]]]
 
     def write(self, batch: ArrayBatch, places: Int64[np.ndarray, " records"], *, whole: bool) -> None:
         """Put the records into a batch at these places; with whole, properties are kept by place as well."""
@@ -264,12 +270,14 @@ class _Payloads:
         members: Int64[np.ndarray, " some"],
     ) -> None:
         """Put in the values that stand in full at the end of their records."""
-        ends = np.searchsorted(np.flatnonzero(far), np.concatenate([[0], np.cumsum(sizes)]))
-        counts = 8 * np.diff(ends)
-        if (self._full[members] + counts > self._sizes[members]).any():
+        ends = np.searchsorted(np.flatnonzero(far), np.cumsum(sizes))
+        counts = 8 * np.diff(ends, prepend=0)
+        some = np.flatnonzero(counts)
+        owners, counts = members[some], counts[some]
+        if (self._full[owners] + counts > self._sizes[owners]).any():
             raise ValueError("a record is shorter than its fields need")
-        values[far] = np.frombuffer(self._slices(members, self._full[members], counts), "<f8")
-        self._full[members] += counts
+        values[far] = np.frombuffer(self._slices(owners, self._full[owners], counts), "<f8")
+        self._full[owners] += counts
 
     def _store(
         self, field: str, form: int, values: Float64[np.ndarray, " values"], members: Int64[np.ndarray, " some"]
@@ -295,7 +303,7 @@ class _Payloads:
 
     def _store_scalars(self, values: Float64[np.ndarray, " values"], members: Int64[np.ndarray, " some"]) -> None:
         """Scalars of a record stand one after another: those that its layout names."""
-        has = self._has[self._kind[members]]
+        has = self._known.scalars.T[self._kind[members]]
         place = np.concatenate([[0], np.cumsum(has.sum(axis=1))])[:-1, None] + np.cumsum(has, axis=1) - 1
         for column, name in enumerate(SCALARS):
             if name in self._batch.values:
@@ -307,7 +315,7 @@ class _Payloads:
     def _store_properties(self, values: Float64[np.ndarray, " values"], members: Int64[np.ndarray, " some"]) -> None:
         given = iter(values.tolist())
         for place, kind in zip(self._at[members].tolist(), self._kind[members].tolist(), strict=True):
-            self.properties[place] = {name: next(given) for name in self._layouts[kind].properties}
+            self.properties[place] = {name: next(given) for name in self._known.layouts[kind].properties}
 
     def _atoms(self, members: Int64[np.ndarray, " some"]) -> Int64[np.ndarray, " atoms"] | slice:
         """Where the atoms of some records stand in the batch."""
@@ -318,10 +326,9 @@ class _Payloads:
         return np.repeat(self._first[members] - before, counts) + np.arange(int(counts.sum()))
 
     def _write_numbers(self) -> None:
-        places = [layout.atomic_numbers for layout in self._layouts]
-        has = np.array([place is not None for place in places])
-        starts = self._bytes_at(np.array([place[0] if place else (0, 0, 0, 0) for place in places]).T[:, None])[0]
-        members = np.flatnonzero(has[self._kind])
+        has = self._known.has_structure[self._kind]
+        starts = self._bytes_at(self._known.atomic_numbers)[0]
+        members = self._everyone if has.all() else np.flatnonzero(has)
         if len(members):
             data = self._slices(members, starts[members], self.natoms[members])
             numbers: UInt8[np.ndarray, " atoms"] = np.frombuffer(data, np.uint8)

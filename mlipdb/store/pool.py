@@ -18,7 +18,7 @@ from mlipdb.store.checked import CheckedFiles
 from mlipdb.store.decode import Decoder
 from mlipdb.store.paging import CUT, join
 from mlipdb.store.record import Record
-from mlipdb.store.shard import ShardFile, open_shard, structure_key
+from mlipdb.store.shard import ShardFile, open_shard
 
 
 @dataclass
@@ -55,14 +55,13 @@ class ShardPool:
         """The bytes of records in a shard, still unchecked."""
         transaction = self._state().transactions.get(shard_id) or self._begin(shard_id)
         get: Callable[[bytes], Any] = transaction.get  # bytes: the transaction was begun without buffers
-        found = []
-        for structure_id in ids:
-            key = structure_key(structure_id)
-            data = get(key)
-            if data is None:
-                path = self._file(shard_id).path
-                raise CorruptError(f"structure {structure_id} is not in {path}; run `mlipdb verify`")
-            found.append(join(key, data, get) if data[:2] == CUT else data)
+        keys = [structure_id.to_bytes(8) for structure_id in ids]
+        found = list(map(get, keys))
+        if None in found:
+            missing = int.from_bytes(keys[found.index(None)])
+            raise CorruptError(f"structure {missing} is not in {self._file(shard_id).path}; run `mlipdb verify`")
+        for place in [place for place, data in enumerate(found) if data[1] == CUT[1]]:
+            found[place] = join(keys[place], found[place], transaction.get)
         return found
 
     def batch(
