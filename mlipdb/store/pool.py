@@ -61,7 +61,7 @@ class ShardPool:
             missing = int.from_bytes(keys[found.index(None)])
             raise CorruptError(f"structure {missing} is not in {self._file(shard_id).path}; run `mlipdb verify`")
         for place in [place for place, data in enumerate(found) if data[1] == CUT[1]]:
-            found[place] = join(keys[place], found[place], transaction.get)
+            found[place] = join(keys[place], found[place], get)
         return found
 
     def batch(
