@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Boolean, Select, and_, not_, or_, select, true, type_coerce
+from sqlalchemy import Boolean, Select, and_, false, func, not_, or_, select, true, type_coerce
 from sqlalchemy.sql.expression import BooleanClauseList, Grouping
 
 from mlipdb.catalog import StructureRow
@@ -11,6 +11,8 @@ from mlipdb.query.fields import Field
 from mlipdb.query.predicate import Constant, Predicate
 from mlipdb.query.relations import Sql
 from mlipdb.query.resolve import Condition, Conjunction, Negation, Term, resolve
+
+MANY = 20  # terms; for more, the best order of work takes longer to find than it saves
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,27 @@ def select_structure_ids(text: str, *, subsets: Mapping[str, int]) -> Select[int
 
 def select_matching(condition: Condition) -> Select[int]:
     """The ids of the structures that meet a condition, ascending."""
-    return select(StructureRow.id).where(_truth(condition).true).order_by(StructureRow.id)
+    truth = _truth(condition, plain=_terms(condition) > MANY)
+    return select(StructureRow.id).where(truth.true).order_by(StructureRow.id)
 
 
-def _truth(condition: Condition) -> _Truth:
+def _terms(condition: Condition) -> int:
     if isinstance(condition, Term):
-        return _term(condition.field, condition.operator, condition.values)
+        return 1
     if isinstance(condition, Negation):
-        inner = _truth(condition.condition)
+        return _terms(condition.condition)
+    return sum(_terms(each) for each in condition.conditions)
+
+
+def _truth(condition: Condition, *, plain: bool) -> _Truth:
+    """With plain, every term is worked out for itself: PostgreSQL makes joins of terms and thinks about their order."""
+    if isinstance(condition, Term):
+        truth = _term(condition.field, condition.operator, condition.values)
+        return _Truth(func.coalesce(truth.true, false()), func.coalesce(truth.false, false())) if plain else truth
+    if isinstance(condition, Negation):
+        inner = _truth(condition.condition, plain=plain)
         return _Truth(inner.false, inner.true)
-    truths = [_truth(each) for each in condition.conditions]
+    truths = [_truth(each, plain=plain) for each in condition.conditions]
     every, some = [each.true for each in truths], [each.false for each in truths]
     if isinstance(condition, Conjunction):
         return _Truth(and_(true(), *every), or_(not_(true()), *some))

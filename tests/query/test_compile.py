@@ -1,6 +1,7 @@
 import pytest
 
 from mlipdb.errors import QueryError
+from mlipdb.query.compile import MANY
 
 
 @pytest.mark.parametrize(
@@ -75,3 +76,9 @@ def test_a_gap_is_one_of_any_dft_label_and_never_of_a_teacher(catalog):
 def test_a_comparison_that_cannot_be_is_refused_with_its_reason(catalog, text, message):
     with pytest.raises(QueryError, match=message):
         catalog.ids(text)
+
+
+@pytest.mark.parametrize("filter", ["gap>=1.5", "NOT gap>=1.5", "_mlipdb_volume>20", 'tags HAS "split=train"', "NOT Y"])
+def test_many_terms_mean_what_few_mean(catalog, filter):
+    assert catalog.ids(" AND ".join([filter] * (MANY + 1))) == catalog.ids(filter)
+    assert catalog.ids(f"NOT (nsites<0 OR {' OR '.join([filter] * MANY)})") == catalog.ids(f"NOT ({filter})")
