@@ -20,6 +20,8 @@ from mlipdb.store.verify import ExpectedShard
 
 SOURCE_FACTS = ("name", "version", "reader", "uri", "sha256", "licence", "citation", "options")
 
+NO_ID = 2**63 - 1  # databases know no larger number, and no structure has it
+
 
 def find_entry(session: Session, structure_id: int) -> Entry:
     """Everything the catalog says of a structure."""
@@ -29,7 +31,7 @@ def find_entry(session: Session, structure_id: int) -> Entry:
         .join(Material, Material.id == StructureRow.material_id)
         .join(ShardRow, ShardRow.id == StructureRow.shard_id)
         .outerjoin(SymmetrySetting, SymmetrySetting.id == StructureRow.symmetry_setting_id)
-        .where(StructureRow.id == structure_id)
+        .where(StructureRow.id == min(structure_id, NO_ID))
     ).one_or_none()
     if found is None:
         raise NotFoundError(f"there is no structure {structure_id}; `mlipdb query all --limit 5` lists some")

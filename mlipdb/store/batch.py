@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64, Int64, UInt8
 
 from mlipdb.errors import CorruptError
 from mlipdb.records import ArrayBatch
-from mlipdb.store.decode import Decoder, check_sum, check_version
+from mlipdb.store.decode import Decoder, check_claim, check_sum, check_version
 from mlipdb.store.dictionary import DICTIONARY
 from mlipdb.store.floats import (
     FRACTIONAL,
@@ -88,7 +88,7 @@ class BatchDecoder:
 
     def _payloads(self, ids: Sequence[int], records: Sequence[bytes]) -> "_Payloads":
         try:
-            buffers: Any = self._decompress([record[4:-4] for record in records]) if records else []
+            buffers: Any = self._decompress([check_claim(record[4:-4]) for record in records]) if records else []
             return _Payloads([buffers[number] for number in range(len(records))], self._known)
         except (zstandard.ZstdError, ValueError, IndexError) as error:
             raise CorruptError(f"records {ids[0]} … {ids[-1]}: {error}; run `mlipdb verify --deep`") from error
@@ -165,6 +165,8 @@ class _Payloads:
         head = np.frombuffer(heads, _HEAD)
         self.natoms: Int64[np.ndarray, " records"] = head["natoms"].astype(np.int64)
         self._rows = head["rows"].astype(np.int64)
+        if (self.natoms > self._sizes).any():  # an atom takes a byte at least
+            raise ValueError("a record claims more atoms than it has bytes")
         self._with_rows = bool(self._rows.any())
         first = self._starts + HEAD.size
         ends, whole = (first + head["signature"]).tolist(), self._whole

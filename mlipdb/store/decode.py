@@ -16,6 +16,7 @@ from mlipdb.store.record_v1 import DecoderV1
 from mlipdb.structures import Structure
 
 Fields = dict[str, object]
+MOST = 40_000  # times that zstd can shrink anything; a frame that claims more was forged
 
 
 class Decoder:
@@ -34,7 +35,7 @@ class Decoder:
             return self._first.decode(identity.to_bytes(8), data)
         check_sum(identity, data)
         try:
-            fields = _unpack(self._decompress(data[4:-4]))
+            fields = _unpack(self._decompress(check_claim(data[4:-4])))
         except (zstandard.ZstdError, ValueError, struct.error, LookupError, OverflowError, MemoryError) as error:
             raise CorruptError(f"record {identity}: {error}; run `mlipdb verify --deep`") from error
         return Record(_structure(fields, data[3], identity), _label(fields, data[3]))
@@ -57,6 +58,13 @@ def check_sum(identity: int, data: bytes) -> None:
     """Raise CorruptError unless a record of format 2 is whole and stands under its own id."""
     if zlib.crc32(data, seed(identity)) != RESIDUE:
         raise CorruptError(f"record {identity} fails its checksum; run `mlipdb verify --deep` for the extent")
+
+
+def check_claim(frame: bytes) -> bytes:
+    """The frame; ValueError where it claims a size that no such frame has, before memory is taken for it."""
+    if zstandard.frame_content_size(frame) > MOST * len(frame):
+        raise ValueError(f"its {len(frame)} bytes claim to hold more than {MOST} times as many")
+    return frame
 
 
 def _unpack(raw: bytes) -> Fields:

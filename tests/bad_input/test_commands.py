@@ -59,6 +59,5 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.xyz", "db", "there.xyz"]
 
 
-@pytest.mark.xfail(strict=True, reason="Database.find hands any whole number to the catalog, which takes 64 bits")
 def test_a_number_beyond_64_bits_is_no_structure(filled, refused):
     refused("--db", filled, "show", "9" * 20, parts=("there is no structure 99999999999999999999",))
