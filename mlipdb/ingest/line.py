@@ -101,7 +101,10 @@ class Line:
         self._inside -= len(task.block)
         if self._wanted and self._inside < 0 and not self._in_hand:
             self._in_hand = {WorkerProcess(self._worker): deque() for _ in range(self._wanted)}
-        ready = self.running()
+        try:
+            ready = self.running()
+        except WorkerDied as error:  # while it started
+            raise _named(error, task.block) from error
         if not ready:
             return _Place(task, done=self._worker(task))
         process = min(ready, key=lambda process: len(self._in_hand[process]))

@@ -1,6 +1,7 @@
 """Disks that are full, read-only or on a network; a clock that is set back; forks: nothing stored is harmed."""
 
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -66,10 +67,12 @@ def test_a_database_on_a_read_only_disk_is_read_and_refuses_writers_in_words(fol
         db.close()
 
 
-def test_a_directory_of_somebody_else_is_read_and_refuses_writers_in_words(folder):
+def test_a_directory_of_somebody_else_is_read_and_refuses_writers_in_words(folder, tmp_path):
     program = (
         "import os, sys, mlipdb\n"
         "from mlipdb.errors import StorageError\n"
+        # once as root, on a copy: it imports what somebody else may not be allowed to read
+        "db = mlipdb.open(sys.argv[2]); db.structures(range(1, 9)); db.close_source(1, state='complete'); db.close()\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "db = mlipdb.open(sys.argv[1])\n"
         "assert len(db.structures(range(1, 9))) == 8\n"
@@ -81,7 +84,9 @@ def test_a_directory_of_somebody_else_is_read_and_refuses_writers_in_words(folde
     for part in (folder, *folder.parents):
         if part.stat().st_uid == 0 and part != Path("/") and "pytest" in str(part):
             part.chmod(0o755)
-    done = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=False)
+    shutil.copytree(folder, tmp_path / "copy")
+    command = [sys.executable, "-c", program, str(folder), str(tmp_path / "copy")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "cannot be written" in done.stdout
 
