@@ -11,8 +11,8 @@ from typing import Any
 from mlipdb import registry
 from mlipdb.database import Database
 from mlipdb.errors import IngestError
+from mlipdb.ingest.checks.stored import refuse, store_findings
 from mlipdb.ingest.files import input_files
-from mlipdb.ingest.findings import refuse, store_findings
 from mlipdb.ingest.line import Line
 from mlipdb.ingest.reader import Reader
 from mlipdb.ingest.reading import Reading, Warn

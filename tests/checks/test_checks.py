@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mlipdb.ingest import Frame
-from mlipdb.ingest.check_samples import GroupSample, RowSample
 from mlipdb.ingest.checks import SourceChecks, summarise
+from mlipdb.ingest.checks.samples import GroupSample, RowSample
 from mlipdb.labels import Label, Method
 from mlipdb.structures import make_structure
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from mlipdb.ingest.check_findings import Finding
-from mlipdb.ingest.check_summaries import FrameSummaries
+from mlipdb.ingest.checks.finding import Finding
+from mlipdb.ingest.checks.summaries import FrameSummaries
 
 GPA = 160.2176634  # of one eV/Å³
 

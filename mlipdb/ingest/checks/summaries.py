@@ -8,8 +8,8 @@ from zlib import crc32
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from mlipdb.ingest.check_columns import Columns, columns
-from mlipdb.ingest.check_pairs import FramePairs, frame_pairs
+from mlipdb.ingest.checks.columns import Columns, columns
+from mlipdb.ingest.checks.pairs import FramePairs, frame_pairs
 from mlipdb.ingest.reader import Frame
 from mlipdb.labels import Label
 

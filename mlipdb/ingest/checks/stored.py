@@ -9,7 +9,7 @@ from mlipdb.catalog.finding import FindingRow
 from mlipdb.catalog.rows import now
 from mlipdb.database import Database
 from mlipdb.errors import IngestError
-from mlipdb.ingest.checks import Finding
+from mlipdb.ingest.checks.finding import Finding
 
 
 def store_findings(db: Database, source_id: int, findings: Sequence[Finding]) -> None:

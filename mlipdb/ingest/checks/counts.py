@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from mlipdb.ingest.check_findings import Finding
-from mlipdb.ingest.check_samples import GroupSample
-from mlipdb.ingest.check_summaries import FrameSummaries, name_number
+from mlipdb.ingest.checks.finding import Finding
+from mlipdb.ingest.checks.samples import GroupSample
+from mlipdb.ingest.checks.summaries import FrameSummaries, name_number
 
 CAPACITY = 200_000  # ids that are held; beyond, some of the ids stand for all
 FEW = 20

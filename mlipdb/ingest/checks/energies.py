@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from mlipdb.ingest.check_findings import Finding
-from mlipdb.ingest.check_groups import VolumePairs, VolumeSample, quiet, volume_pairs
-from mlipdb.ingest.check_samples import Rows, RowSample
-from mlipdb.ingest.check_summaries import ELEMENTS, FrameSummaries
+from mlipdb.ingest.checks.finding import Finding
+from mlipdb.ingest.checks.groups import VolumePairs, VolumeSample, quiet, volume_pairs
+from mlipdb.ingest.checks.samples import Rows, RowSample
+from mlipdb.ingest.checks.summaries import ELEMENTS, FrameSummaries
 from mlipdb.structures import SYMBOLS
 
 CAPACITY = 20_000  # frames that are held

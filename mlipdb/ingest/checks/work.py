@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from mlipdb.ingest.check_findings import Finding
-from mlipdb.ingest.check_groups import VolumeSample, quiet, volume_pairs
-from mlipdb.ingest.check_samples import RowSample
-from mlipdb.ingest.check_summaries import FrameSummaries
+from mlipdb.ingest.checks.finding import Finding
+from mlipdb.ingest.checks.groups import VolumeSample, quiet, volume_pairs
+from mlipdb.ingest.checks.samples import RowSample
+from mlipdb.ingest.checks.summaries import FrameSummaries
 from mlipdb.units import BOHR, HARTREE, KBAR_PER_EV_PER_CUBIC_ANGSTROM, KCAL_PER_MOL
 
 CAPACITY = 20_000  # pairs that are held

@@ -1,14 +1,12 @@
-"""Checks of a source while it is ingested: what is odd in its labels, how much of it, and what it probably is."""
+"""All checks of one source together, fed while it is read."""
 
-from mlipdb.ingest.check_counts import CountChecks
-from mlipdb.ingest.check_energies import EnergyChecks
-from mlipdb.ingest.check_findings import SEVERITIES
-from mlipdb.ingest.check_findings import Finding as Finding
-from mlipdb.ingest.check_groups import VolumeSample
-from mlipdb.ingest.check_limits import LimitChecks
-from mlipdb.ingest.check_summaries import FrameSummaries as FrameSummaries
-from mlipdb.ingest.check_summaries import summarise as summarise
-from mlipdb.ingest.check_work import WorkChecks
+from mlipdb.ingest.checks.counts import CountChecks
+from mlipdb.ingest.checks.energies import EnergyChecks
+from mlipdb.ingest.checks.finding import SEVERITIES, Finding
+from mlipdb.ingest.checks.groups import VolumeSample
+from mlipdb.ingest.checks.limits import LimitChecks
+from mlipdb.ingest.checks.summaries import FrameSummaries
+from mlipdb.ingest.checks.work import WorkChecks
 
 
 class SourceChecks:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from mlipdb.ingest.check_columns import Columns
+from mlipdb.ingest.checks.columns import Columns
 
 PAIRS = 256  # of one batch of frames, at most
 ATOMS_PER_FRAME = 12  # atoms of pairs per frame of the batch, at most, so that the cost stays small

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from mlipdb.ingest.check_samples import GroupSample, Rows
-from mlipdb.ingest.check_summaries import FrameSummaries
+from mlipdb.ingest.checks.samples import GroupSample, Rows
+from mlipdb.ingest.checks.summaries import FrameSummaries
 
 CAPACITY = 60_000  # frames that are held
 NEIGHBOURS = 6  # frames next in volume that each one is compared with
