@@ -8,7 +8,7 @@ from mlipdb.errors import LabelError
 from mlipdb.ingest.pymatgen_json import RecordError, array, number
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.readers.mptrj import MptrjReader
-from mlipdb.ingest.vasp import numbers
+from mlipdb.ingest.vasp.methods import numbers
 from mlipdb.labels import check_label
 
 HUGE = 10**400

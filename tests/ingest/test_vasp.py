@@ -1,16 +1,9 @@
 import pytest
 
 from mlipdb.errors import ConfigError
-from mlipdb.ingest.vasp import (
-    RunError,
-    element_of,
-    functional,
-    material_of,
-    material_rule,
-    refuse_units,
-    run_name,
-    vasp_method,
-)
+from mlipdb.ingest.declared import refuse_units
+from mlipdb.ingest.vasp.methods import functional, vasp_method
+from mlipdb.ingest.vasp.runs import RunError, element_of, material_of, material_rule, run_name
 
 NAMES = [
     ({"GGA": "PE"}, "PBE"),

@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from mlipdb.errors import ConfigError, MlipdbError
+from mlipdb.ingest.declared import refuse_units
 from mlipdb.ingest.json_items import JsonItem, json_items
 from mlipdb.ingest.pymatgen_json import RecordError, array, number, optional, read_structure, rows_of, site_values
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.stream import ByteStream
-from mlipdb.ingest.vasp import refuse_units
 from mlipdb.labels import Label, Method
 from mlipdb.structures import Structure
 from mlipdb.units import convert

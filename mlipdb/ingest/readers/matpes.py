@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from mlipdb.errors import MlipdbError
+from mlipdb.ingest.declared import refuse_keys, refuse_units
 from mlipdb.ingest.json_items import JsonItem, json_documents
 from mlipdb.ingest.pymatgen_json import RecordError, array, number, optional, read_structure, rows_of, site_values
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.stream import ByteStream
-from mlipdb.ingest.vasp import refuse_keys, refuse_units
 from mlipdb.labels import Label, Method
 from mlipdb.structures import SYMBOLS, Structure
 from mlipdb.units import convert

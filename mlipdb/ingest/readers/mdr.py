@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from mlipdb.errors import ConfigError, IngestError, MlipdbError
-from mlipdb.ingest.phonon_tar import is_phonon_tar, tar_phonons
-from mlipdb.ingest.phonons import (
+from mlipdb.ingest.declared import refuse_units
+from mlipdb.ingest.phonons.calculation import (
     MATERIAL,
     PHONOPY_ERRORS,
     PhononError,
@@ -27,8 +27,8 @@ from mlipdb.ingest.phonons import (
     unit_factors,
     with_tags,
 )
+from mlipdb.ingest.phonons.tar import is_phonon_tar, tar_phonons
 from mlipdb.ingest.reader import Frame, Rejected
-from mlipdb.ingest.vasp import refuse_units
 from mlipdb.labels import Method
 
 _SECTION = re.compile(rb"^([A-Za-z_]+):", re.MULTILINE)

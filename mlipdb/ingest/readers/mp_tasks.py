@@ -9,11 +9,12 @@ import numpy as np
 from jaxtyping import Float64
 
 from mlipdb.errors import MlipdbError
+from mlipdb.ingest.declared import refuse_keys, refuse_units
 from mlipdb.ingest.json_items import json_documents
 from mlipdb.ingest.pymatgen_json import RecordError, array, number, optional, read_structure, rows_of
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.stream import ByteStream
-from mlipdb.ingest.vasp import flag, not_a_ground_state, numbers, refuse_keys, refuse_units, run_method, without_pv
+from mlipdb.ingest.vasp.methods import flag, not_a_ground_state, numbers, run_method, without_pv
 from mlipdb.labels import Label, Method
 from mlipdb.structures import Structure
 from mlipdb.units import convert

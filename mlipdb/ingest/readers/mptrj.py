@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mlipdb.errors import MlipdbError
+from mlipdb.ingest.declared import refuse_keys, refuse_units
 from mlipdb.ingest.json_records import JsonRecord, RawRecord, parse_record, raw_records
 from mlipdb.ingest.pymatgen_json import RecordError, array, kind, number, optional, read_structure
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.stream import ByteStream
-from mlipdb.ingest.vasp import refuse_keys, refuse_units
 from mlipdb.labels import Label, Method
 from mlipdb.structures import Structure
 from mlipdb.units import convert

@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Float64
 
 from mlipdb.errors import IngestError, MlipdbError
-from mlipdb.ingest.outcar_head import OutcarHead
+from mlipdb.ingest.declared import refuse_units
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.stream import ByteStream
 from mlipdb.ingest.text_lines import line_reader
-from mlipdb.ingest.vasp import RunError, material_of, material_rule, refuse_units, run_name
+from mlipdb.ingest.vasp.outcar_head import OutcarHead
+from mlipdb.ingest.vasp.runs import RunError, material_of, material_rule, run_name
 from mlipdb.labels import Label
 from mlipdb.structures import make_structure
 from mlipdb.units import convert

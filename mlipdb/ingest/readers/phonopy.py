@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from mlipdb.errors import ConfigError, IngestError, MlipdbError
+from mlipdb.ingest.declared import refuse_units
 from mlipdb.ingest.notes import note
-from mlipdb.ingest.phonon_files import parse_force_constants, parse_force_sets
-from mlipdb.ingest.phonons import (
+from mlipdb.ingest.phonons.calculation import (
     MATERIAL,
     PHONOPY_ERRORS,
     PhononError,
@@ -25,8 +25,8 @@ from mlipdb.ingest.phonons import (
     produced_hessian,
     unit_factors,
 )
+from mlipdb.ingest.phonons.text import parse_force_constants, parse_force_sets
 from mlipdb.ingest.reader import Frame, Rejected
-from mlipdb.ingest.vasp import refuse_units
 from mlipdb.labels import Method
 
 if TYPE_CHECKING:

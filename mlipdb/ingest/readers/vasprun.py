@@ -11,21 +11,12 @@ import numpy as np
 from jaxtyping import Float64
 
 from mlipdb.errors import MlipdbError
+from mlipdb.ingest.declared import refuse_units
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.stream import ByteStream
-from mlipdb.ingest.vasp import (
-    RunError,
-    element_of,
-    material_of,
-    material_rule,
-    not_a_ground_state,
-    numbers,
-    refuse_units,
-    run_method,
-    run_name,
-    without_pv,
-)
-from mlipdb.ingest.vasprun_xml import elements
+from mlipdb.ingest.vasp.methods import not_a_ground_state, numbers, run_method, without_pv
+from mlipdb.ingest.vasp.runs import RunError, element_of, material_of, material_rule, run_name
+from mlipdb.ingest.vasp.vasprun_xml import elements
 from mlipdb.labels import Label
 from mlipdb.structures import Structure, make_structure
 from mlipdb.units import convert

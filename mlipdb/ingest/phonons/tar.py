@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mlipdb.errors import IngestError, MlipdbError
-from mlipdb.ingest.phonon_files import parse_force_sets
-from mlipdb.ingest.phonons import (
+from mlipdb.ingest.phonons.calculation import (
     MATERIAL,
     PHONOPY_ERRORS,
     PhononError,
@@ -22,6 +21,7 @@ from mlipdb.ingest.phonons import (
     produced_hessian,
     unit_factors,
 )
+from mlipdb.ingest.phonons.text import parse_force_sets
 from mlipdb.ingest.reader import Rejected
 from mlipdb.labels import Method
 

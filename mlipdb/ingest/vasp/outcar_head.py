@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlipdb.ingest.vasp import UNKNOWN, RunError, element_of, not_a_ground_state, numbers, run_method
+from mlipdb.ingest.vasp.methods import UNKNOWN, not_a_ground_state, numbers, run_method
+from mlipdb.ingest.vasp.runs import RunError, element_of
 from mlipdb.labels import Method
 
 # A tag and what follows it, up to a semicolon or the next tag behind two spaces.
