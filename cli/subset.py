@@ -80,8 +80,8 @@ def stats(
     json: JsonOption = False,
 ) -> None:
     """Say what a training would start from: E0s, mean, scale, neighbours. Worked out once and kept."""
+    from mlipdb.methods import find_method
     from mlipdb.subsets import Request, load, parse_reference, training_statistics
-    from mlipdb.trainers.methods import find_method
 
     db = open_database(context)
     request = Request(part=part, cutoff=cutoff or None, energy=energy, reference=parse_reference(e0))

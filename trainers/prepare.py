@@ -12,6 +12,7 @@ from mlipdb.catalog import StructureElement, SubsetMember
 from mlipdb.database import Database
 from mlipdb.errors import TrainError
 from mlipdb.labels import ENERGY_KINDS
+from mlipdb.methods import find_method
 from mlipdb.structures import SYMBOLS
 from mlipdb.subsets.reference import parse_reference
 from mlipdb.subsets.subset import FrozenSubset
@@ -28,7 +29,6 @@ from mlipdb.trainers.batching.packing import Sizes, choose_shapes
 from mlipdb.trainers.batching.pad import GraphShape
 from mlipdb.trainers.batching.records import RecordSource
 from mlipdb.trainers.batching.targets import Convention
-from mlipdb.trainers.methods import find_method
 from mlipdb.trainers.recipe import Recipe
 from mlipdb.trainers.student import DataFacts, data_facts, student_cutoff
 from mlipdb.trainers.survey import Survey, survey

@@ -9,11 +9,11 @@ import jax
 
 from mlipdb.database import Database
 from mlipdb.errors import TrainError
+from mlipdb.methods import find_method
 from mlipdb.subsets import subset as subsets
 from mlipdb.subsets.subset import FrozenSubset
 from mlipdb.trainers.cookbook import load_recipe, save_recipe
 from mlipdb.trainers.loop import Run, run_training
-from mlipdb.trainers.methods import find_method
 from mlipdb.trainers.position import Position
 from mlipdb.trainers.prepare import Prepared, label_method, prepare
 from mlipdb.trainers.progress import Reporter

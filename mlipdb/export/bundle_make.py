@@ -13,9 +13,9 @@ from mlipdb.catalog import LabelRow, Material, Source, StructureRow, SubsetMembe
 from mlipdb.database import Database
 from mlipdb.export.bundle_file import BundleWriter
 from mlipdb.export.items import tags_of
-from mlipdb.export.methods import find_method
 from mlipdb.export.target import deliver
 from mlipdb.labels import Label
+from mlipdb.methods import find_method
 from mlipdb.store.codec import Encoder, seal
 from mlipdb.structures import Structure
 from mlipdb.subsets import FrozenSubset, load

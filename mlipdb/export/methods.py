@@ -9,9 +9,10 @@ from sqlalchemy import func, select
 
 from mlipdb.catalog import LabelRow, StructureRow
 from mlipdb.database import Database
-from mlipdb.errors import ConfigError, NotFoundError, did_you_mean
+from mlipdb.errors import ConfigError, did_you_mean
 from mlipdb.export.exporter import ExportMethod
 from mlipdb.labels import ENERGY_KINDS, Method
+from mlipdb.methods import find_method
 
 CHUNK = 5000
 
@@ -45,26 +46,6 @@ def energy_kind(text: str) -> str:
     if text not in names:
         raise ConfigError(f"energy {text!r} is unknown.{did_you_mean(text, names)} Known: {', '.join(short)}")
     return names[text]
-
-
-def find_method(db: Database, text: str) -> int:
-    """The id of the method of a name or number. Raises NotFoundError, ConfigError where several have the name."""
-    known = db.methods()
-    if text.isdigit() and int(text) in known:
-        return int(text)
-    found = [number for number, method in known.items() if method.name == text]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        listed = "; ".join(f"{number}: {_tell(known[number])}" for number in found)
-        raise ConfigError(f"{len(found)} methods are called {text!r} ({listed}); give the number")
-    listed = ", ".join(f"{number} {method.name}" for number, method in known.items()) or "none"
-    names = [method.name for method in known.values()]
-    raise NotFoundError(f"there is no method {text!r}.{did_you_mean(text, names)} Known: {listed}")
-
-
-def _tell(method: Method) -> str:
-    return f"{method.kind}, weights {(method.weights_sha256 or '-')[:12]}, {method.functional or '-'}"
 
 
 def _source_method(db: Database, ids: Sequence[int] | np.ndarray) -> int | None:
