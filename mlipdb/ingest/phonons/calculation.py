@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,21 @@ def in_words(error: BaseException) -> str:
 
 class PhononError(MlipdbError):
     """A calculation that does not make sense; it goes to quarantine."""
+
+
+def taken_or_rejected(take: Callable[[], "Phonons"], *, name: str, location: str, wrong: str) -> "Phonons | Rejected":
+    """The calculation that take gives, or why it goes to quarantine; wrong says what an error of phonopy's means.
+
+    Raises IngestError where take does: the file itself cannot be read.
+    """
+    try:
+        return take()
+    except IngestError:
+        raise
+    except MlipdbError as error:
+        return Rejected(key=name, location=location, reason=str(error))
+    except PHONOPY_ERRORS as error:
+        return Rejected(key=name, location=location, reason=f"{wrong} ({in_words(error)})")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -101,6 +116,8 @@ class Phonons:
             )
         except MlipdbError as error:
             return Rejected(key=key, location=location, reason=str(error))
+        except ValueError as error:
+            return Rejected(key=key, location=location, reason=f"its arrays do not fit together ({error})")
         return Frame(
             structure=structure,
             label=label,

@@ -4,26 +4,25 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float64
 
-from mlipdb.errors import ConfigError, IngestError, MlipdbError
+from mlipdb.errors import ConfigError, IngestError
 from mlipdb.ingest.declared import refuse_units
 from mlipdb.ingest.phonons.calculation import (
     MATERIAL,
-    PHONOPY_ERRORS,
     PhononError,
     Phonons,
     displaced_supercells,
     full_hessian,
-    in_words,
     load_yaml,
     phonopy_of,
     plain_bytes,
+    taken_or_rejected,
     unit_factors,
     with_tags,
 )
@@ -102,15 +101,9 @@ def _calculations(path: Path, options: Mapping[str, Any], *, hessian: bool) -> I
         return
     name = _name(str(options.get("file") or path.name))
     text = plain_bytes(path, options.get("digest"))
-    try:
-        yield _read(text, str(path), name, hessian=hessian)
-    except IngestError:
-        raise
-    except MlipdbError as error:
-        yield Rejected(key=name, location="the whole file", reason=str(error))
-    except PHONOPY_ERRORS as error:
-        reason = f"the file does not have MDR's layout ({in_words(error)})"
-        yield Rejected(key=name, location="the whole file", reason=reason)
+    take = partial(_read, text, str(path), name, hessian=hessian)
+    wrong = "the file does not have MDR's layout"
+    yield taken_or_rejected(take, name=name, location="the whole file", wrong=wrong)
 
 
 def _is_tar(path: Path) -> bool:

@@ -1,14 +1,14 @@
 """phonopy: phonopy_disp.yaml, phonopy.yaml or phonopy_params.yaml with FORCE_SETS or force constants beside it."""
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float64
 
-from mlipdb.errors import ConfigError, IngestError, MlipdbError
+from mlipdb.errors import ConfigError, IngestError
 from mlipdb.ingest.declared import refuse_units
 from mlipdb.ingest.notes import note
 from mlipdb.ingest.phonons.calculation import (
@@ -23,6 +23,7 @@ from mlipdb.ingest.phonons.calculation import (
     phonopy_of,
     plain_bytes,
     produced_hessian,
+    taken_or_rejected,
     unit_factors,
 )
 from mlipdb.ingest.phonons.text import parse_force_constants, parse_force_sets
@@ -69,15 +70,10 @@ class PhonopyReader:
         if file is None:
             raise IngestError(f"{path}: none of {', '.join(_NAMES)} is in this folder; name the YAML file itself")
         name, material = _names(file, keys, options)
-        try:
-            yield from _read(file, keys.get("hessian", "all"), options, name=name, material=material).frames()
-        except IngestError:
-            raise
-        except MlipdbError as error:
-            yield Rejected(key=name, location="the calculation", reason=str(error))
-        except PHONOPY_ERRORS as error:
-            reason = f"phonopy cannot work with the file ({in_words(error)})"
-            yield Rejected(key=name, location="the calculation", reason=reason)
+        take = partial(_read, file, keys.get("hessian", "all"), options, name=name, material=material)
+        wrong = "phonopy cannot work with the file"
+        found = taken_or_rejected(take, name=name, location="the calculation", wrong=wrong)
+        yield from [found] if isinstance(found, Rejected) else found.frames()
 
 
 def _checked_keys(keys: Mapping[str, str]) -> dict[str, str]:
