@@ -10,12 +10,8 @@ from mlipdb.errors import IngestError
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.readers.asedb import AsedbReader
 from mlipdb.labels import Label
-from mlipdb.structures import make_structure
 from mlipdb.testing.readers import ReaderConformance
-
-CELL = np.diag([4.0, 5.0, 2.0])
-PLACES = [[0.0, 0.0, 0.0], [0.5, 1.0, 1.5]]
-FORCES = [[0.1, 0.2, 0.3], [-0.1, -0.2, -0.3]]
+from mlipdb.testing.two_atoms import CELL, FORCES, PLACES, TENSOR, VOIGT, box
 
 
 def crystal(step=0, **results):
@@ -49,7 +45,7 @@ class TestAsedb(ReaderConformance):
             "energy": -1.5,
             "free_energy": -1.75,
             "forces": np.array(FORCES),
-            "stress": np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+            "stress": VOIGT,
             "magmoms": np.array([0.25, 0.5]),
         }
         data = {"bandgap": 0.5, "corrected_total_energy": -1.25, "energy_per_atom": -0.625, "D3": {"energy": -9.0}}
@@ -64,12 +60,12 @@ class TestAsedb(ReaderConformance):
             energy_corrected=-1.25,
             band_gap=0.5,
             forces=np.array(FORCES),
-            stress=np.array([[1.0, 6.0, 5.0], [6.0, 2.0, 4.0], [5.0, 4.0, 3.0]]),
+            stress=TENSOR,
             magmoms=np.array([0.25, 0.5]),
             properties={"energy_per_atom": -0.625},
         )
         return Frame(
-            structure=make_structure([1, 8], PLACES, cell=CELL, pbc=(True, True, True)),
+            structure=box(),
             label=label,
             external_id="mp-7-0-0",
             material="mp-3",

@@ -12,17 +12,13 @@ from mlipdb.errors import ConfigError, IngestError
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.readers.aselmdb import AselmdbReader, _meaning
 from mlipdb.labels import Label
-from mlipdb.structures import make_structure
 from mlipdb.testing.readers import ReaderConformance
-
-CELL = np.diag([4.0, 5.0, 2.0])
-PLACES = [[0.0, 0.0, 0.0], [0.5, 1.0, 1.5]]
-FORCES = [[0.1, 0.2, 0.3], [-0.1, -0.2, -0.3]]
+from mlipdb.testing.two_atoms import CELL, FORCES, PLACES, TENSOR, VOIGT, box
 
 
 def crystal(step=0, **results):
     atoms = ase.Atoms(numbers=[1, 8], positions=np.array(PLACES) + 0.125 * step, cell=CELL, pbc=True)
-    default = {"energy": -1.5 - step, "forces": np.array(FORCES), "stress": np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])}
+    default = {"energy": -1.5 - step, "forces": np.array(FORCES), "stress": VOIGT}
     results = {name: value for name, value in {**default, **results}.items() if value is not None}
     atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms
@@ -68,12 +64,12 @@ class TestAselmdb(ReaderConformance):
             free_energy=-1.75,
             band_gap=0.5,
             forces=np.array(FORCES),
-            stress=np.array([[1.0, 6.0, 5.0], [6.0, 2.0, 4.0], [5.0, 4.0, 3.0]]),
+            stress=TENSOR,
             magmoms=np.array([0.25, 0.5]),
             properties={"scale": 0.5, "n": 3.0},
         )
         return Frame(
-            structure=make_structure([1, 8], PLACES, cell=CELL, pbc=(True, True, True)),
+            structure=box(),
             label=label,
             external_id="agm0001234-0",
             material="agm0001234",

@@ -9,12 +9,9 @@ from mlipdb.errors import ConfigError, IngestError
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.readers.colabfit import ColabfitReader
 from mlipdb.labels import Label, Method
-from mlipdb.structures import make_structure
 from mlipdb.testing.readers import ReaderConformance
+from mlipdb.testing.two_atoms import CELL, FORCES, box, moved, write_parquet
 
-CELL = [[4.0, 0.0, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, 2.0]]  # 40 Å³
-PLACES = [[0.0, 0.0, 0.0], [0.5, 1.0, 1.5]]
-FORCES = [[0.1, 0.2, 0.3], [-0.1, -0.2, -0.3]]
 STRESS = [[0.01, 0.06, 0.05], [0.06, 0.02, 0.04], [0.05, 0.04, 0.03]]
 VECTORS = pa.list_(pa.list_(pa.float64()))
 TYPES = {
@@ -39,7 +36,7 @@ def row(number=0, **changes):
         "electronic_band_gap": 0.5,
         "formation_energy": -0.25,
         "cell": CELL,
-        "positions": [PLACES[0], [0.5, 1.0, 1.5 + 0.125 * number]],
+        "positions": moved(number),
         "pbc": [True, True, True],
         "atomic_numbers": [1, 8],
         "names": ["train__mp-3-0-0"],
@@ -49,10 +46,7 @@ def row(number=0, **changes):
 
 
 def write(path, *rows, types=TYPES, about=None):
-    columns = {name: pa.array([one[name] for one in rows], type=types.get(name)) for name in rows[0]}
-    table = pa.table(columns)
-    pq.write_table(table.replace_schema_metadata(about and {"mlipdb": json.dumps(about)}), path)
-    return path
+    return write_parquet(path, *rows, types=types, about=about)
 
 
 def read(path, **options):
@@ -81,7 +75,7 @@ class TestColabfit(ReaderConformance):
             method=Method(kind="dft", name="DFT-PBE/VASP", code="VASP", functional="PBE"),
         )
         return Frame(
-            structure=make_structure([1, 8], PLACES, cell=CELL, pbc=(True, True, True)),
+            structure=box(),
             label=label,
             external_id="PO_0",
             material="mp-3",

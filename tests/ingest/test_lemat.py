@@ -7,12 +7,9 @@ from mlipdb.errors import ConfigError, IngestError
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.readers.lemat import LematReader
 from mlipdb.labels import Label, Method
-from mlipdb.structures import make_structure
 from mlipdb.testing.readers import ReaderConformance
+from mlipdb.testing.two_atoms import CELL, FORCES, box, moved, write_parquet
 
-CELL = [[4.0, 0.0, 0.0], [0.0, 5.0, 0.0], [0.0, 0.0, 2.0]]
-PLACES = [[0.0, 0.0, 0.0], [0.5, 1.0, 1.5]]
-FORCES = [[0.1, 0.2, 0.3], [-0.1, -0.2, -0.3]]
 STRESS = [[10.0, 60.0, 50.0], [60.0, 20.0, 40.0], [50.0, 40.0, 30.0]]
 VECTORS = pa.list_(pa.list_(pa.float64()))
 TYPES = {
@@ -27,7 +24,7 @@ def row(number=0, **changes):
         "immutable_id": f"agm00100{number}",
         "functional": "pbe",
         "species_at_sites": ["H", "O"],
-        "cartesian_site_positions": [PLACES[0], [0.5, 1.0, 1.5 + 0.125 * number]],
+        "cartesian_site_positions": moved(number),
         "lattice_vectors": CELL,
         "dimension_types": [1, 1, 1],
         "energy": -1.5,
@@ -44,9 +41,7 @@ def row(number=0, **changes):
 
 
 def write(path, *rows):
-    columns = {name: pa.array([one[name] for one in rows], type=TYPES.get(name)) for name in rows[0]}
-    pq.write_table(pa.table(columns), path)
-    return path
+    return write_parquet(path, *rows, types=TYPES)
 
 
 def read(path, **options):
@@ -72,7 +67,7 @@ class TestLemat(ReaderConformance):
             method=Method(kind="dft", name="LeMat PBE/VASP", code="VASP", functional="PBE"),
         )
         return Frame(
-            structure=make_structure([1, 8], PLACES, cell=CELL, pbc=(True, True, True)),
+            structure=box(),
             label=label,
             external_id="agm001000",
             material="agm001000",
