@@ -1,11 +1,16 @@
-"""Small MPtrj files made here, in the published layout."""
+"""Small MPtrj files made here, in the published layout; and what is cut out of a JSON file."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+
+from mlipdb.errors import IngestError
+from mlipdb.ingest import json_records
+from mlipdb.ingest.stream import ByteStream
 
 
 def make_record(*, mp_id="mp-1", shift=0.0, **changes: Any) -> dict[str, Any]:
@@ -78,3 +83,21 @@ def small_file(mptrj_file: Callable[..., Path]) -> Path:
             },
         }
     )
+
+
+@pytest.fixture
+def cut_json(tmp_path: Path) -> Callable[..., tuple[list[Any], str | None]]:
+    """What a function cuts out of a file of these bytes, read in chunks of a size, and the error that ended it."""
+
+    def read(data: bytes, cut: Callable[..., Any], *, chunk: int = 1 << 20, suspicious: int = 64 << 20) -> Any:
+        path, found = tmp_path / "f.json", []
+        path.write_bytes(data)
+        with ByteStream(path) as stream, patch.multiple(json_records, CHUNK=chunk, SUSPICIOUS=suspicious):
+            try:
+                for item in cut(stream):
+                    found.append(item)
+            except IngestError as error:
+                return found, str(error)
+        return found, None
+
+    return read
