@@ -272,9 +272,7 @@ class Database:
                 if values:
                     session.execute(insert(LabelRow.__table__), values)  # type: ignore[arg-type]  # declared wider
                 if shard is not None:
-                    add_label_facets(
-                        session, [(r.structure_id, r.label) for r in ordered], shard=shard, method=method_id
-                    )
+                    add_label_facets(session, [row for row in values if row["status"] == "done"], shard=shard)
 
     def _next_structure_id(self) -> int:
         with self.session() as session:

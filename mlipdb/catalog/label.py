@@ -1,9 +1,11 @@
 """Which method gave which quantities for a structure."""
 
-from sqlalchemy import ForeignKey, Index, SmallInteger, String, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, SmallInteger, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mlipdb.catalog.base import Base, BigInt, big_key, digest16, name_text
+
+_NO_SHARD = text("shard_id IS NULL")
 
 
 class LabelRow(Base):
@@ -21,6 +23,8 @@ class LabelRow(Base):
         # with what a query needs beside the value, so that it reads the index alone
         Index("ix_label_band_gap", "band_gap", "method_id", "structure_id"),
         Index("ix_label_max_force", "max_force", "method_id", "structure_id"),
+        # failed ones are few, and no facet knows them
+        Index("ix_label_failed", "method_id", "structure_id", sqlite_where=_NO_SHARD, postgresql_where=_NO_SHARD),
     )
 
     id: Mapped[big_key]

@@ -97,17 +97,16 @@ class Restorer:
         [method] = self._methods(facts)
         place = add_shard(self._session, shard.sealed)
         known = set(self._session.scalars(select(StructureRow.id)))
-        values, labels = [], []
+        values = []
         for part, (identity, record) in zip(facts.parts, shard.records(), strict=True):
             if identity in known and record.label is not None:
-                labels.append((identity, record.label))
                 values.append(label_values(record.label, structure_id=identity, method=method, shard=place, part=part))
         if len(values) < shard.sealed.records:
             gone = shard.sealed.records - len(values)
             self.losses.append(f"{shard.sealed.path}: {gone} labels are of structures whose shard is missing")
         if values:
             self._session.execute(insert(LabelRow.__table__), values)  # type: ignore[arg-type]  # declared wider
-        add_label_facets(self._session, labels, shard=place, method=method)
+        add_label_facets(self._session, values, shard=place)
 
 
 def _prepared(

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Num
 from sqlalchemy import select
 
 from mlipdb.catalog import Source
-from mlipdb.catalog.facets import LABEL_ARRAYS, gap_step
+from mlipdb.catalog.label_facets import LABEL_ARRAYS, gap_step
 from mlipdb.catalog.packing import Bits
 from mlipdb.query.bitmaps import Bitmaps, Truth
 from mlipdb.query.predicate import COMPARISONS, Constant, Predicate

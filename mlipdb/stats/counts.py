@@ -1,8 +1,9 @@
 """The numbers of an overview, counted by the catalog's own SQL: one pass over a table for each question."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, literal, select, true
@@ -20,12 +21,13 @@ from mlipdb.catalog import (
     StructureTag,
     Tag,
 )
+from mlipdb.catalog.label_facets import FORCE_EDGES
 from mlipdb.labels import ENERGY_KINDS
 from mlipdb.query import frozen_subsets, select_structure_ids
-from mlipdb.stats.histogram import FORCE_EDGES
 
 ENERGY_WIDTH = 0.05  # eV/atom: the fine bins that a histogram is made from
 TAG_VALUES = 12  # of each name, the commonest
+FACTOR, PRIME = 1_103_515_245, 2_147_483_647  # of the hash that spreads a sample
 NEVER_BELOW = 1e-9  # so that a value on an edge is in the bin above it in every database
 
 
@@ -48,23 +50,52 @@ def scope_of(session: Session, text: str) -> Scope:
     return Scope(text, None if everything else ids.order_by(None))
 
 
-@dataclass(frozen=True)
-class Shape:
-    """One kind of structure: its source, sites, elements and periodic directions, and how many there are."""
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """What is counted of the structures of a scope and of their labels, by SQL here and from facets in packed.py.
 
-    source_id: int
-    nsites: int
-    nelements: int
-    pbc: int
-    structures: int
+    sources, sizes, nelements, pbc and space_groups (None: without one) are structures by value; elements are atomic
+    number, structures and atoms; the others are by method, as the functions say that count them; sample is
+    spread_sample of this scope.
+    """
+
+    sources: Counter[int]
+    sizes: Counter[int]
+    nelements: Counter[int]
+    pbc: Counter[int]
+    space_groups: Mapping[int | None, int]
+    elements: list[tuple[int, int, int]]
+    coverage: list["Coverage"]
+    labelled: int
+    hessian_rows: Mapping[int, tuple[int, int]]
+    energies: Mapping[int, "Energies"]
+    largest_forces: Mapping[int, Mapping[int, int]]
+    sample: Callable[..., list[int]]
 
 
-def shapes(session: Session, scope: Scope) -> list[Shape]:
-    """How many structures there are of each source, size, number of elements and periodicity."""
+def numbers(session: Session, scope: Scope) -> Numbers:
+    """The numbers of the structures of a scope."""
     row = StructureRow
     keys = (row.source_id, row.nsites, row.nelements, row.pbc)
-    found = session.execute(select(*keys, func.count()).where(scope.holds(row.id)).group_by(*keys))
-    return [Shape(*values) for values in found]
+    found = session.execute(select(*keys, func.count()).where(scope.holds(row.id)).group_by(*keys)).all()
+    shapes: list[Counter[int]] = [Counter() for _ in keys]
+    for *values, structures in found:
+        for counter, value in zip(shapes, values, strict=True):
+            counter[value] += structures
+    covered = coverage(session, scope)
+    kinds = energy_kinds(covered)
+    of_kind = {kind: energies(session, scope, kind) for kind in sorted(set(kinds.values()) - {""})}
+    return Numbers(
+        **dict(zip(("sources", "sizes", "nelements", "pbc"), shapes, strict=True)),
+        space_groups=space_groups(session, scope),
+        elements=elements(session, scope),
+        coverage=covered,
+        labelled=labelled(session, scope),
+        hessian_rows=hessian_rows(session, scope),
+        energies={method: of_kind[kind][method] for method, kind in kinds.items() if kind},
+        largest_forces=largest_forces(session, scope),
+        sample=partial(spread_sample, session, scope),
+    )
 
 
 def distinct(session: Session, scope: Scope, column: InstrumentedAttribute[Any]) -> int:
@@ -99,7 +130,15 @@ class Coverage:
     scalars: Mapping[str, int]
 
 
-SCALARS = (*ENERGY_KINDS, "band_gap", "max_force")
+SCALARS = (*ENERGY_KINDS, "band_gap")
+
+
+def energy_kinds(covered: list[Coverage]) -> dict[int, str]:
+    """The first kind of energy that each method gave; nothing where it gave none."""
+    found = dict.fromkeys((part.method_id for part in covered), "")
+    for kind in reversed(ENERGY_KINDS):
+        found |= {part.method_id: kind for part in covered if part.scalars[kind]}
+    return found
 
 
 def coverage(session: Session, scope: Scope) -> list[Coverage]:
@@ -193,6 +232,8 @@ def findings(session: Session, source_ids: set[int]) -> list[tuple[str, FindingR
 
 def tags(session: Session, scope: Scope) -> dict[str, dict[str, int]]:
     """The commonest values of each name of tags, with how many structures have each."""
+    if session.scalar(select(Tag.id).limit(1)) is None:
+        return {}
     count = func.count().label("structures")
     of_tag = select(StructureTag.tag_id, count).where(scope.holds(StructureTag.structure_id))
     per_tag = of_tag.group_by(StructureTag.tag_id).subquery()
@@ -211,6 +252,8 @@ def tags(session: Session, scope: Scope) -> dict[str, dict[str, int]]:
 
 def fingerprints(session: Session, scope: Scope) -> dict[str, dict[str, int]]:
     """How many structures have a fingerprint, and how many fingerprints there are, by tool and version."""
+    if session.scalar(select(FingerprintTool.id).limit(1)) is None:
+        return {}
     row = StructureFingerprint
     value = select(row.tool_id, row.value, func.count().label("n")).where(scope.holds(row.structure_id))
     per_value = value.group_by(row.tool_id, row.value).subquery()
@@ -221,10 +264,10 @@ def fingerprints(session: Session, scope: Scope) -> dict[str, dict[str, int]]:
     return {f"{tool} {version}": {"structures": int(n), "distinct": d} for tool, version, n, d in found}
 
 
-def spread_sample(session: Session, scope: Scope, *, method_id: int, count: int, seed: int, array: str) -> list[int]:
+def spread_sample(session: Session, scope: Scope, method: int, *, count: int, seed: int, array: str) -> list[int]:
     """So many structures, or all where there are fewer, that have an array of a method: even over the ids."""
     spread = spread_of(LabelRow.structure_id, seed=seed)
-    wanted = and_(LabelRow.method_id == method_id, LabelRow.part == 0, scope.holds(LabelRow.structure_id))
+    wanted = and_(LabelRow.method_id == method, LabelRow.part == 0, scope.holds(LabelRow.structure_id))
     has = LabelRow.arrays.contains(array, autoescape=True)
     chosen = select(LabelRow.structure_id).where(wanted, has).order_by(spread, LabelRow.structure_id).limit(count)
     return sorted(session.scalars(chosen))
@@ -232,12 +275,9 @@ def spread_sample(session: Session, scope: Scope, *, method_id: int, count: int,
 
 def spread_of(column: InstrumentedAttribute[int], *, seed: int) -> ColumnElement[int]:
     """A multiplicative hash of an id: its order spreads a sample evenly over the ids, and another seed turns it."""
-    return (column * literal(1_103_515_245) + literal(seed % 10_007 * 97_861)) % literal(2_147_483_647)
+    return (column * literal(FACTOR) + literal(shift_of(seed))) % literal(PRIME)
 
 
-def sums(shapes: list[Shape], name: str) -> Counter[int]:
-    """Structures by one of the facts of a shape."""
-    counts: Counter[int] = Counter()
-    for shape in shapes:
-        counts[getattr(shape, name)] += shape.structures
-    return counts
+def shift_of(seed: int) -> int:
+    """How far a seed turns the hash."""
+    return seed % 10_007 * 97_861

@@ -8,13 +8,14 @@ from itertools import accumulate
 from sqlalchemy.orm import Session
 
 from mlipdb.catalog import MethodRow, Source, StructureRow
+from mlipdb.catalog.label_facets import FORCE_EDGES
 from mlipdb.database import Database
 from mlipdb.labels import ARRAYS, ENERGY_KINDS
 from mlipdb.query.spacegroups import short_symbols
 from mlipdb.stats import counts
 from mlipdb.stats.components import force_components
-from mlipdb.stats.counts import Coverage, Energies, Scope
-from mlipdb.stats.histogram import FORCE_EDGES, by_edges, merged, of_sizes
+from mlipdb.stats.counts import Coverage, Energies, Numbers, energy_kinds
+from mlipdb.stats.histogram import by_edges, merged, of_sizes
 from mlipdb.stats.overview import (
     ElementCount,
     FindingSummary,
@@ -23,46 +24,48 @@ from mlipdb.stats.overview import (
     SpaceGroupCount,
     Statistics,
 )
+from mlipdb.stats.packed import packed_numbers
 from mlipdb.structures import SYMBOLS
 
 SAMPLE = 500  # structures of each method whose forces are read
 
 
 def statistics(db: Database, filter: str = "all", *, sample: int = SAMPLE, seed: int = 0) -> Statistics:
-    """Count what a filter matches; everything by SQL but the force components, which are of a sample of structures.
+    """Count what a filter matches, from facets where each shard has them, else by SQL.
 
-    sample is how many structures of each method are read for that (0: none), seed which. Raises QueryError.
+    Force components alone are of a sample of structures, which are read: sample is how many of each method (0: none),
+    seed which. Raises QueryError.
     """
     with db.session() as session:
         scope = counts.scope_of(session, filter)
-        shapes = counts.shapes(session, scope)
-        groups = counts.space_groups(session, scope)
-        per_source = counts.sums(shapes, "source_id")
-        sizes = counts.sums(shapes, "nsites")
-        total = sizes.total()
+        numbers = packed_numbers(session, scope) or counts.numbers(session, scope)
+        total = numbers.sizes.total()
         found = Statistics(
             filter=filter,
             structures=total,
-            atoms=sum(atoms * count for atoms, count in sizes.items()),
+            atoms=sum(atoms * count for atoms, count in numbers.sizes.items()),
             materials=counts.distinct(session, scope, StructureRow.material_id),
             contents=counts.distinct(session, scope, StructureRow.content_hash),
-            sizes=of_sizes(sizes),
-            smallest=min(sizes, default=None),
-            median_size=_median(sizes),
-            largest=max(sizes, default=None),
-            nelements=dict(sorted(counts.sums(shapes, "nelements").items())),
-            periodic_directions=_periodic(counts.sums(shapes, "pbc")),
-            elements=tuple(ElementCount(SYMBOLS[z], n, atoms) for z, n, atoms in counts.elements(session, scope)),
-            space_groups=_space_groups(groups),
-            without_space_group=groups.get(None, 0),
-            sources=tuple(_source(row, per_source) for row in counts.sources(session) if row.id in per_source),
-            methods=_methods(session, scope),
-            unlabelled=total - counts.labelled(session, scope),
+            sizes=of_sizes(numbers.sizes),
+            smallest=min(numbers.sizes, default=None),
+            median_size=_median(numbers.sizes),
+            largest=max(numbers.sizes, default=None),
+            nelements=dict(sorted(numbers.nelements.items())),
+            periodic_directions=_periodic(numbers.pbc),
+            elements=tuple(ElementCount(SYMBOLS[z], n, atoms) for z, n, atoms in numbers.elements),
+            space_groups=_space_groups(numbers.space_groups),
+            without_space_group=numbers.space_groups.get(None, 0),
+            sources=tuple(
+                _source(row, numbers.sources) for row in counts.sources(session) if row.id in numbers.sources
+            ),
+            methods=_methods(counts.methods(session), numbers),
+            unlabelled=total - numbers.labelled,
             tags=counts.tags(session, scope),
             fingerprints=counts.fingerprints(session, scope),
-            findings=_findings(session, set(per_source)),
+            findings=_findings(session, set(numbers.sources)),
         )
-    return _with_components(db, found, scope, sample=sample, seed=seed) if sample else found
+        chosen = {m.id: numbers.sample(m.id, count=sample, seed=seed, array="forces") for m in found.methods if sample}
+    return _with_components(db, found, chosen)
 
 
 def _median(sizes: Mapping[int, int]) -> int | None:
@@ -86,6 +89,10 @@ def _space_groups(groups: Mapping[int | None, int]) -> tuple[SpaceGroupCount, ..
     return tuple(SpaceGroupCount(number, short_symbols()[number], count) for number, count in ordered)
 
 
+def _sources(rows: list[Source], structures: Mapping[int, int]) -> tuple[SourceSummary, ...]:
+    return tuple(_source(row, structures) for row in rows if row.id in structures)
+
+
 def _source(row: Source, structures: Mapping[int, int]) -> SourceSummary:
     same = ("id", "name", "version", "reader", "licence", "state", "duplicates", "quarantined")
     return SourceSummary(**{name: getattr(row, name) for name in same}, structures=structures[row.id])
@@ -98,32 +105,24 @@ def _findings(session: Session, source_ids: set[int]) -> tuple[FindingSummary, .
     )
 
 
-def _methods(session: Session, scope: Scope) -> tuple[MethodSummary, ...]:
+def _methods(rows: list[MethodRow], numbers: Numbers) -> tuple[MethodSummary, ...]:
     """What each method gave, for those that have a label here."""
     covered: dict[int, list[Coverage]] = {}
-    for row in counts.coverage(session, scope):
-        covered.setdefault(row.method_id, []).append(row)
-    rows = counts.hessian_rows(session, scope)
-    forces = counts.largest_forces(session, scope)
-    kinds = {method: _energy_kind(parts) for method, parts in covered.items()}
-    energies = {kind: counts.energies(session, scope, kind) for kind in sorted(set(kinds.values()) - {""})}
+    for part in numbers.coverage:
+        covered.setdefault(part.method_id, []).append(part)
+    kinds = energy_kinds(numbers.coverage)
     return tuple(
         _method(
             row,
             covered[row.id],
-            rows=rows.get(row.id, (0, 0)),
+            rows=numbers.hessian_rows.get(row.id, (0, 0)),
             kind=kinds[row.id],
-            energies=energies.get(kinds[row.id], {}).get(row.id),
-            forces=forces.get(row.id),
+            energies=numbers.energies.get(row.id),
+            forces=numbers.largest_forces.get(row.id),
         )
-        for row in counts.methods(session)
+        for row in rows
         if row.id in covered
     )
-
-
-def _energy_kind(parts: list[Coverage]) -> str:
-    """The first kind of energy that a method gave; nothing where it gave none."""
-    return next((kind for kind in ENERGY_KINDS if any(part.scalars[kind] for part in parts)), "")
 
 
 def _method(
@@ -160,12 +159,11 @@ def _quantities(parts: list[Coverage], *, rows: int) -> dict[str, int]:
     return {name: count for name, count in found.items() if count}
 
 
-def _with_components(db: Database, found: Statistics, scope: Scope, *, sample: int, seed: int) -> Statistics:
+def _with_components(db: Database, found: Statistics, chosen: Mapping[int, list[int]]) -> Statistics:
     """The same with histograms of the force components of a sample of each method's structures."""
     methods = []
     for method in found.methods:
-        with db.session() as session:
-            ids = counts.spread_sample(session, scope, method_id=method.id, count=sample, seed=seed, array="forces")
+        ids = chosen.get(method.id, [])
         components = force_components(db, ids, method_id=method.id)
         methods.append(replace(method, force_components=components, sampled=len(ids)))
     return replace(found, methods=tuple(methods))

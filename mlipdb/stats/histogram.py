@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-FORCE_EDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # eV/Å
 SIZE_EDGES = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257)  # atoms
 _STEPS = (1, 2, 5)
 

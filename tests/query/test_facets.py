@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 
 import mlipdb
 from mlipdb.catalog import Facet, ShardRow, StructureRow
-from mlipdb.catalog.facets import drop_facets, fill_facets, gap_step, wrong_facets
+from mlipdb.catalog.facets import drop_facets, fill_facets, wrong_facets
+from mlipdb.catalog.label_facets import gap_step
 from mlipdb.catalog.packing import UnknownPackingError, pack_ids, unpack_ids, unpack_set
 from mlipdb.labels import Label, Method
 from mlipdb.query import count_structures, frozen_subsets, select_structure_ids, structure_ids
