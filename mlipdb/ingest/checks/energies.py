@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
 from mlipdb.ingest.checks.finding import Finding
 from mlipdb.ingest.checks.groups import VolumePairs, VolumeSample, quiet, volume_pairs
@@ -75,16 +75,35 @@ def _of_method(rows: Rows) -> list[Finding]:
 def robust_residuals(
     shares: Float64[np.ndarray, "frames elements"], energy: Float64[np.ndarray, " frames"]
 ) -> Float64[np.ndarray, " frames"]:
-    """Energy per atom minus a fit by composition that few frames far off do not pull at (least absolute deviations)."""
+    """Energy per atom minus a fit by composition that few frames far off do not pull at (least absolute deviations).
+
+    A frame has few of the elements. Sums over those alone take a tenth of the time of products of whole matrices, whose
+    threads would also wait for the cores that the workers of an ingest keep busy.
+    """
     used = shares[:, shares.any(axis=0)]
+    frames, elements = np.nonzero(used)
+    values, number = used[frames, elements], used.shape[1]
+    first, second = _entries_of_a_frame(frames)
+    products, places = values[first] * values[second], elements[first] * number + elements[second]
     weights = np.ones(len(energy))
     residuals = energy
     for _ in range(15):
-        weighted = used * weights[:, None]
-        e0 = np.linalg.lstsq(weighted.T @ used, weighted.T @ energy, rcond=1e-10)[0]
-        residuals = energy - used @ e0
+        gram = np.bincount(places, products * weights[frames[first]], minlength=number * number)
+        right = np.bincount(elements, values * (weights * energy)[frames], minlength=number)
+        e0 = np.linalg.lstsq(gram.reshape(number, number), right, rcond=1e-10)[0]
+        residuals = energy - np.bincount(frames, values * e0[elements], minlength=len(energy))
         weights = 1 / np.maximum(np.abs(residuals), 0.3 * _scale(residuals) + 1e-6)
     return residuals
+
+
+def _entries_of_a_frame(
+    frames: Int64[np.ndarray, " entries"],
+) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
+    """Every pair of entries of one frame, an entry with itself as well; frames ascend."""
+    counts = np.bincount(frames)
+    partners, starts = counts[frames], (np.cumsum(counts) - counts)[frames]
+    first = np.repeat(np.arange(len(frames)), partners)
+    return first, starts[first] + np.arange(len(first)) - (np.cumsum(partners) - partners)[first]
 
 
 def _scale(values: Float64[np.ndarray, " frames"]) -> float:
@@ -195,10 +214,16 @@ def _squeezed(rows: Rows) -> list[Finding]:
 def _open_e0(rows: Rows) -> list[Finding]:
     """Elements whose E0 neither isolated atoms nor compositions decide."""
     numbers = np.flatnonzero(rows["shares"].any(axis=0))
-    shares = np.unique(rows["shares"][:, numbers], axis=0)
-    _, strengths, directions = np.linalg.svd(np.linalg.qr(shares, mode="r"), full_matrices=True)
-    rank = int((strengths > 1e-6 * strengths[0]).sum())
-    open_ones: Bool[np.ndarray, " elements"] = (np.abs(directions[rank:]) > 1e-6).any(axis=0)
+    frames, elements = np.nonzero(rows["shares"][:, numbers])
+    values = rows["shares"][frames, numbers[elements]]
+    values = values / np.sqrt(np.bincount(elements, values * values))[elements]  # a rare element counts as much
+    first, second = _entries_of_a_frame(frames)
+    places = elements[first] * len(numbers) + elements[second]
+    gram = np.bincount(places, values[first] * values[second], minlength=len(numbers) ** 2)
+    strengths, directions = np.linalg.eigh(gram.reshape(len(numbers), len(numbers)))
+    decided = strengths > 1e-12 * strengths[-1]
+    rank = int(decided.sum())
+    open_ones: Bool[np.ndarray, " elements"] = (np.abs(directions[:, ~decided]) > 1e-6).any(axis=1)
     if not open_ones.any():
         return []
     names = [SYMBOLS[number] for number in numbers[open_ones]]
