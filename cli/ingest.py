@@ -12,6 +12,7 @@ from mlipdb.cli.context import JsonOption, create_database, show_json, talk
 
 if TYPE_CHECKING:
     from mlipdb.ingest import Choice, IngestReport, IngestSettings
+    from mlipdb.ingest.checks import Finding
 
 SHOWN = 5  # quarantined records in the summary
 
@@ -61,9 +62,9 @@ def ingest(
         strict=strict,
     )
     choice = _choice(settings, paths or [], offline=offline)
-    db, line = create_database(context), ProgressLine()
-    report = run(db, choice.paths, settings=choice.settings, progress=line, warn=show_findings)
-    show_report(report, json=json)
+    db, told = create_database(context), EarlyFindings()
+    report = run(db, choice.paths, settings=choice.settings, progress=ProgressLine(), warn=told)
+    show_report(report, told=told.findings, json=json)
 
 
 def _choice(settings: "IngestSettings", paths: list[Path], *, offline: bool) -> "Choice":
@@ -90,8 +91,8 @@ def _pairs(texts: list[str] | None, flag: str) -> dict[str, str]:
     return pairs
 
 
-def show_report(report: "IngestReport", *, json: bool) -> None:
-    """Print what an ingest did."""
+def show_report(report: "IngestReport", *, told: "Sequence[Finding]", json: bool) -> None:
+    """Print what an ingest did; in text, of the findings those that were not told like this before."""
     from mlipdb.ingest import describe
 
     if json:
@@ -106,16 +107,36 @@ def show_report(report: "IngestReport", *, json: bool) -> None:
         print(f"    {record.key} ({record.location}): {record.reason}")
     if report.quarantined > SHOWN:
         print("    … --json lists them; the table quarantine has them all")
-    for finding in report.findings:
-        print(f"  {finding.severity:12s} {finding.check}: {finding.message}")
+    _show_findings(report.findings, told)
     for note in report.notes:
         talk(f"note: {note}")
 
 
-def show_findings(findings: "Sequence[Finding]") -> None:
-    """Say what the checks find in the first records, before anything is stored."""
+def _show_findings(findings: "Sequence[Finding]", told: "Sequence[Finding]") -> None:
+    """Print what is new or changed since it was told."""
+    standing = [finding.check for finding in findings if finding in told]
+    if standing:
+        print(f"  findings     as told before the first record was stored: {', '.join(standing)}")
     for finding in findings:
-        talk(f"{finding.severity}: {finding.check}: {finding.message}")
+        if finding not in told:
+            print(f"  {finding.severity:12s} {finding.check}: {finding.message}")
+    left = {finding.check for finding in findings}
+    gone = [finding.check for finding in told if finding.check not in left]
+    if gone:
+        print(f"  findings     not among all records, though among the first: {', '.join(gone)}")
+
+
+class EarlyFindings:
+    """Says what the checks find in the first records, before anything is stored, and keeps it."""
+
+    def __init__(self) -> None:
+        self.findings: "list[Finding]" = []  # noqa: UP037
+
+    def __call__(self, findings: "Sequence[Finding]") -> None:
+        """Take findings and tell them."""
+        self.findings += findings
+        for finding in findings:
+            talk(f"{finding.severity}: {finding.check}: {finding.message}")
 
 
 class ProgressLine:

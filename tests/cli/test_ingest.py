@@ -5,9 +5,10 @@ import typer
 from typer.testing import CliRunner
 
 import mlipdb
-from mlipdb.cli.ingest import DownloadLine, ProgressLine, ingest
+from mlipdb.cli.ingest import DownloadLine, ProgressLine, ingest, show_report
 from mlipdb.errors import ConfigError, DownloadError, IngestError
 from mlipdb.ingest import IngestReport, list_sources
+from mlipdb.ingest.checks import Finding
 
 XYZ = "1\nProperties=species:S:1:pos:R:3 energy={0} REF_energy={1}\nH 0 0 0\n"
 
@@ -105,9 +106,23 @@ def test_strict_stores_nothing_and_lists_the_findings(run, tmp_path):
     assert list_sources(mlipdb.open(tmp_path / "db"))[-1]["name"] != "a"
     result = run("extxyz", tmp_path / "a.xyz", "--workers", 0)
     assert result.exit_code == 0, result.output
-    assert "large_forces: " in result.stdout
-    assert "warning: large_forces" in result.stderr
+    assert result.output.count("large_forces: ") == 1
+    assert "warning: large_forces: " in result.stderr
+    assert "as told before the first record was stored: " in result.stdout
     assert list_sources(mlipdb.open(tmp_path / "db"))[-1]["ingested"]["structures"] == 30
+
+
+def test_the_report_has_of_the_findings_those_that_are_new_or_changed(capsys):
+    one, two, three = (Finding(name, "warning", f"{name} of 10") for name in ("one", "two", "three"))
+    more, fresh = Finding("two", "warning", "two of 500"), Finding("fresh", "note", "see")
+    show_report(IngestReport(source="s", findings=[one, more, fresh]), told=[one, two, three], json=False)
+    shown = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[4:]]
+    assert shown == [
+        ["findings", "as told before the first record was stored: one"],
+        ["warning", "two: two of 500"],
+        ["note", "fresh: see"],
+        ["findings", "not among all records, though among the first: three"],
+    ]
 
 
 def test_a_folder_is_ingested_whole(run, tmp_path):
