@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import tomllib
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ for setting, choice in STRICT.items():
     jax.config.update(setting, choice)
 
 ROOT = Path(__file__).resolve().parent.parent
+CATALOGS = tomllib.loads((ROOT / "tests" / "catalogs.toml").read_text())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,12 +41,30 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With PostgreSQL, the tests about SQLite itself have nothing to say."""
+    """With PostgreSQL, the tests about SQLite itself have nothing to say, nor those that tests/catalogs.toml names."""
     if config.getoption("catalog") == "sqlite":
         return
-    other = [item for item in items if item.get_closest_marker("sqlite")]
-    config.hook.pytest_deselected(items=other)
+    named = [*CATALOGS["no_catalog"]["tests"], *CATALOGS["shown_elsewhere"]]
+    other = {item for item in items if item.get_closest_marker("sqlite") or named_in(item, named)}
+    config.hook.pytest_deselected(items=list(other))
     items[:] = [item for item in items if item not in other]
+
+
+def named_in(item: pytest.Item, names: list[str]) -> bool:
+    """Whether a list holds the test, its file or a folder that it is in, by their paths below tests/."""
+    place = item.nodeid.removeprefix("tests/").partition("[")[0]
+    return any(place == name or place.startswith((f"{name}/", f"{name}::")) for name in names)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test that is said to make no database where catalogs are by default cannot make one."""
+    held = item.config.getoption("catalog") == "sqlite" and not item.get_closest_marker("sqlite")
+    if held and named_in(item, CATALOGS["no_catalog"]["tests"]):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLIPDB_CATALOG", "tests/catalogs.toml says that this test makes no database: take it off")
+            return (yield)
+    return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)
