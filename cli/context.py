@@ -23,14 +23,20 @@ def open_database(context: typer.Context) -> "Database":
     """The database of this command; CatalogError when there is none."""
     import mlipdb
 
-    return mlipdb.open(database_path(context))
+    return _closed_at_end(context, mlipdb.open(database_path(context)))
 
 
 def create_database(context: typer.Context) -> "Database":
     """The database of this command, made when there is none."""
     import mlipdb
 
-    return mlipdb.create(database_path(context))
+    return _closed_at_end(context, mlipdb.create(database_path(context)))
+
+
+def _closed_at_end(context: typer.Context, database: "Database") -> "Database":
+    """A database whose connections and lock go with the command, also where another follows in this process."""
+    context.call_on_close(database.close)
+    return database
 
 
 def show_json(value: Any) -> None:

@@ -55,6 +55,7 @@ def upgrade(context: typer.Context) -> None:
     from mlipdb.catalog.schema import current_revision, upgrade_directory
 
     engine = upgrade_directory(database_path(context))
+    context.call_on_close(engine.dispose)
     print(f"{database_path(context)}: schema {current_revision(engine)}")
 
 
@@ -63,7 +64,9 @@ def current(context: typer.Context, json: JsonOption = False) -> None:
     """Print the catalog's schema revision and the newest one."""
     from mlipdb.catalog.schema import catalog_engine, current_revision, head_revision
 
-    found, newest = current_revision(catalog_engine(database_path(context))), head_revision()
+    engine = catalog_engine(database_path(context))
+    context.call_on_close(engine.dispose)
+    found, newest = current_revision(engine), head_revision()
     if json:
         show_json({"current": found, "newest": newest})
     else:

@@ -77,3 +77,13 @@ def test_two_directories_cannot_share_a_catalog(tmp_path, postgresql_url):
     db.close()
     with pytest.raises(CatalogError, match="in use by database"):
         mlipdb.create(tmp_path / "other", catalog=postgresql_url)
+
+
+def test_a_command_leaves_no_connection_open(path, monkeypatch):
+    opened, really = [], mlipdb.open
+    monkeypatch.setattr(mlipdb, "open", lambda place: opened.append(really(place)) or opened[-1])
+    assert CliRunner().invoke(app, ["--db", str(path), "query", "all", "--count"]).exit_code == 0
+    assert [database.engine.pool.checkedin() for database in opened] == [0]
+    opened[0].query("all")
+    assert opened[0].engine.pool.checkedin() == 1
+    opened[0].close()

@@ -19,25 +19,6 @@ def contexts_are_what_typer_says_they_are(monkeypatch):
         monkeypatch.setattr(command, "context_class", typer.Context)
 
 
-@pytest.fixture(autouse=True)
-def databases_of_commands_are_closed(monkeypatch):
-    """A process closes them at its end; here the connections of many commands would pile up."""
-    opened = []
-
-    def recording(function):
-        def call(*args, **settings):
-            opened.append(function(*args, **settings))
-            return opened[-1]
-
-        return call
-
-    for name in ("open", "create"):
-        monkeypatch.setattr(mlipdb, name, recording(getattr(mlipdb, name)))
-    yield
-    for database in opened:
-        database.close()
-
-
 @pytest.fixture
 def run(db):
     def call(*words, database=db.path):
