@@ -38,6 +38,8 @@ def repair(context: typer.Context, json: JsonOption = False) -> None:
     for reason in report.ignored:
         talk(f"not taken: {reason}")
     print(f"{report.structures} structures and {report.labels} labels added from {report.shards} shards")
+    if report.facets:
+        print(f"packed columns (facets) of {report.facets} shards made again")
     if report.kept:
         print(f"the old catalog is kept as {report.kept}")
 

@@ -71,7 +71,8 @@ class RepairReport:
     """What a repair did. added counts rows made from shards; losses are what shards cannot give back.
 
     rebuilt is True where the old catalog could not be used at all; kept is where it lies now, None where nothing had to
-    be changed. ignored are files in shards/ that were not taken, with the reason.
+    be changed. facets counts the shards whose packed columns contradicted their rows. ignored are files in shards/ that
+    were not taken, with the reason.
     """
 
     rebuilt: bool
@@ -79,6 +80,7 @@ class RepairReport:
     structures: int
     labels: int
     kept: str | None
+    facets: int = 0
     losses: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 

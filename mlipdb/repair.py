@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from mlipdb.catalog import CatalogInfo, LabelRow, ShardRow, StructureRow
 from mlipdb.catalog.engine import make_engine
+from mlipdb.catalog.facets import drop_facets, fill_facets, wrong_facets
 from mlipdb.catalog.restore import Restorer
 from mlipdb.catalog.rows import now
 from mlipdb.catalog.schema import upgrade
@@ -33,9 +34,10 @@ LOSSES = (
 def repair(path: Path | str) -> RepairReport:
     """Give a database directory a catalog that has every whole shard in it.
 
-    A catalog that can be read is copied and gets the rows of shards that it does not name; one that is lost or damaged
-    is made anew. The old one is never written to: it stays beside the new one under another name. Raises CatalogError
-    for a catalog in PostgreSQL, LockedError while another process writes.
+    A catalog that can be read is copied and gets the rows of shards that it does not name, and new facets where they
+    contradict the rows; one that is lost or damaged is made anew. The old one is never written to: it stays beside the
+    new one under another name. Raises CatalogError for a catalog in PostgreSQL, LockedError while another process
+    writes.
     """
     directory = Path(path)
     manifest = read_manifest(directory)
@@ -67,13 +69,18 @@ def _repair(directory: Path, manifest: Manifest, draft: Path) -> RepairReport:
         for shard in missing:
             restorer.add(shard)
         after = _counts(session)
+        wrong = wrong_facets(session)
+        changed = bool(missing or wrong) or not usable
+        if changed:
+            drop_facets(session, list(wrong.values()))
+            fill_facets(session)
     _settle(engine, draft)
-    changed = bool(missing) or not usable
     return RepairReport(
         rebuilt=not usable,
         shards=len(missing),
         structures=after[0] - before[0],
         labels=after[1] - before[1],
+        facets=len(wrong),
         kept=_swap(directory / manifest.catalog, draft) if changed else None,
         losses=(() if usable else (LOSSES,)) + tuple(restorer.losses),
         ignored=(*ignored, *(_why_left(shard) for shard in left)),

@@ -7,6 +7,7 @@ from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import Session
 
 from mlipdb.catalog import LabelRow, Source, StructureElement, StructureRow
+from mlipdb.catalog.facets import wrong_facets
 from mlipdb.catalog.lookup import expected_shards
 from mlipdb.labels import label_hash
 from mlipdb.records import Report
@@ -17,7 +18,7 @@ SHOWN = 20  # problems of one kind that are named one by one
 
 
 def verify(path: Path, *, engine: Engine, uuid: str, deep: bool) -> Report:
-    """Compare every shard with the catalog; with deep, every record with its rows, and the rows with each other.
+    """Compare every shard with the catalog; with deep, every record with its rows, rows and facets with each other.
 
     Raises CatalogError where the catalog's file is too damaged to be read.
     """
@@ -52,7 +53,19 @@ def _catalog_problems(engine: Engine) -> list[str]:
                     f"catalog: source {source.name!r} counts {source.taken} structures taken and has "
                     f"{stored.get(source.id, 0)} rows"
                 )
+        problems += _facet_problems(session)
     return problems
+
+
+def _facet_problems(session: Session) -> list[str]:
+    """The shards whose packed columns, which queries and counts read, are not what their rows say."""
+    wrong = list(wrong_facets(session))
+    step = "run `mlipdb repair`, which makes them again"
+    if session.get_bind().dialect.name != "sqlite":
+        step = "empty the table facet and run `mlipdb db upgrade`, which fills it"
+    found = [f"catalog: the packed columns (facets) of {path} contradict its rows; {step}" for path in wrong[:SHOWN]]
+    hidden = len(wrong) - SHOWN
+    return found if hidden <= 0 else [*found, f"catalog: the facets of {hidden} more shards contradict their rows"]
 
 
 class _Rows:

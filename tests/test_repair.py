@@ -5,10 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 
 import mlipdb
-from mlipdb.catalog import LabelRow, StructureElement, StructureRow, StructureTag, Tag
+from mlipdb.catalog import Facet, LabelRow, ShardRow, StructureElement, StructureRow, StructureTag, Tag
+from mlipdb.catalog.facets import shards_without_facets, wrong_facets
+from mlipdb.catalog.packing import pack_column
+from mlipdb.catalog.schema import upgrade_directory
 from mlipdb.errors import CatalogError, LockedError
 from mlipdb.labels import Method
 from mlipdb.records import NewLabel, SymmetryTool
@@ -190,3 +193,49 @@ def test_a_repair_that_is_stopped_midway_leaves_the_old_catalog(filled, monkeypa
         repair(filled)
     assert (filled / "catalog.sqlite").read_bytes() == before
     assert not list(filled.glob("*repair*"))
+
+
+def test_facets_that_contradict_the_rows_are_named_and_made_again(filled):
+    before = answers(filled)
+    db = mlipdb.open(filled)
+    with db.write() as session:
+        shard = session.get_one(ShardRow, 2).path
+        session.execute(
+            update(Facet).where(Facet.shard_id == 2, Facet.name == "nsites").values(data=pack_column([7] * 5))
+        )
+    assert len(db.query("nsites=7")) == 5
+    (problem,) = db.verify(deep=True).problems
+    assert shard in problem
+    assert "`mlipdb repair`" in problem
+    db.close()
+    report = repair(filled)
+    assert (report.rebuilt, report.facets, report.structures) == (False, 1, 0)
+    assert report.kept == "catalog.sqlite.before-repair-1"
+    db = mlipdb.open(filled)
+    assert db.verify(deep=True).ok
+    assert len(db.query("nsites=7")) == 0
+    db.close()
+    assert answers(filled) == before
+
+
+def test_a_repair_from_the_shards_fills_every_facet(filled):
+    (filled / "catalog.sqlite").unlink()
+    repair(filled)
+    db = mlipdb.open(filled)
+    with db.session() as session:
+        assert session.scalars(shards_without_facets()).all() == []
+        assert wrong_facets(session) == {}
+    db.close()
+
+
+def test_facets_of_which_damage_left_a_part_are_made_again(filled):
+    before = answers(filled)
+    db = mlipdb.open(filled)
+    with db.write() as session:
+        session.execute(delete(Facet).where(Facet.name.in_(("ids", "nsites"))))
+    db.close()
+    upgrade_directory(filled).dispose()
+    assert answers(filled) == before
+    db = mlipdb.open(filled)
+    assert db.verify(deep=True).ok
+    db.close()

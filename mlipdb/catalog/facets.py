@@ -93,6 +93,7 @@ def add_label_facets(session: Session, rows: Iterable[Mapping[str, Any]], *, sha
 def fill_facets(session: Session, *, at_most: int | None = None) -> int:
     """Make the facets of the shards that have none, or of some of them, from the other tables; the number made."""
     missing = session.scalars(shards_without_facets().limit(at_most)).all()
+    drop_facets(session, [shard.id for shard in missing])  # those that damage left over
     for shard in missing:
         _write(session, shard.id, _from_tables(session, shard))
     return len(missing)
@@ -103,15 +104,15 @@ def drop_facets(session: Session, shards: Sequence[int] | None = None) -> None:
     session.execute(delete(Facet) if shards is None else delete(Facet).where(Facet.shard_id.in_(shards)))
 
 
-def wrong_facets(session: Session) -> list[str]:
-    """The paths of the shards whose facets differ from the other tables; those without any are not wrong."""
+def wrong_facets(session: Session) -> dict[str, int]:
+    """Paths and ids of the shards whose facets differ from the other tables; those without any are not wrong."""
     unfilled = {shard.id for shard in session.scalars(shards_without_facets())}
-    wrong = []
+    wrong = {}
     for shard in session.scalars(select(ShardRow).order_by(ShardRow.id)).all():
         rows = session.execute(select(Facet.name, Facet.data).where(Facet.shard_id == shard.id))
         stored = {row.name: row.data for row in rows}
         if shard.id not in unfilled and stored != _from_tables(session, shard):
-            wrong.append(shard.path)
+            wrong[shard.path] = shard.id
     return wrong
 
 

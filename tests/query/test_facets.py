@@ -178,7 +178,7 @@ def test_a_shard_without_facets_sends_every_query_to_sql_until_they_are_filled(d
         drop_facets(session, [shard])
         assert match_facets(session, resolve("O", subsets={})) is None
         assert structure_ids(session, "O AND gap>=1").tolist() == expected
-        assert wrong_facets(session) == []
+        assert wrong_facets(session) == {}
         assert fill_facets(session) == 1
         assert match_facets(session, resolve("O", subsets={})) is not None
         assert structure_ids(session, "O AND gap>=1").tolist() == expected
@@ -187,7 +187,7 @@ def test_a_shard_without_facets_sends_every_query_to_sql_until_they_are_filled(d
 
 def test_facets_that_contradict_the_rows_are_named(db):
     with Session(db.engine) as session:
-        assert wrong_facets(session) == []
+        assert wrong_facets(session) == {}
         session.execute(update(StructureRow).where(StructureRow.id == 5).values(nsites=StructureRow.nsites + 1))
         (wrong,) = wrong_facets(session)
         assert wrong == session.get_one(ShardRow, 1).path
