@@ -22,9 +22,12 @@ COMPILATION = (
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Compilations are kept on disk, so that the same step is not compiled again for each test."""
+    """Compilations are kept on disk, so that the same step is not compiled again for each test.
+
+    The folder is that of $JAX_COMPILATION_CACHE_DIR where it is set, as .ci/run does for all its runs.
+    """
     before = {name: getattr(jax.config, name) for name in COMPILATION}
-    folder = tmp_path_factory.mktemp("compiled")
+    folder = jax.config.jax_compilation_cache_dir or tmp_path_factory.mktemp("compiled")
     for name, value in zip(COMPILATION, (str(folder), 0.0, -1), strict=True):
         jax.config.update(name, value)
     yield
