@@ -90,7 +90,7 @@ def ingest(
         )
         try:
             _take_all(reading, taker, book, report, warn=warn or _silent)
-            store_findings(db, book.id, report.findings)
+            store_findings(db, book.id, report.findings, files=[file.name for file in files])
             report.state = "complete"
         finally:
             if report.state != "complete":

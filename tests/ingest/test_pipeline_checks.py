@@ -65,6 +65,28 @@ def test_a_repeated_ingest_replaces_the_findings_by_the_same(db, odd_file):
     assert stored(db) == before
 
 
+def test_findings_of_files_that_are_not_read_again_stay_until_all_files_are_read(db, record, tmp_path):
+    def write(name, start, force):
+        frames = {f"mp-1-0-{start + n}": record(shift=(start + n) / 64, force=force) for n in range(40)}
+        (tmp_path / name).write_text(json.dumps({"mp-1": frames}))
+        return tmp_path / name
+
+    def take(*paths):
+        ingest(db, paths, settings=IngestSettings(reader="mptrj", symprec=None, workers=0))
+        with db.session() as session:
+            rows = session.scalars(select(FindingRow).where(FindingRow.check_name.startswith("net_force")))
+            return {row.check_name: (row.details["files"]["first"], row.details["files"]["count"]) for row in rows}
+
+    odd = [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+    first, second = write("a.json", 0, odd), write("b.json", 40, odd)
+    even = write("c.json", 80, [[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])
+    assert take(first) == {"net_force": ("a.json", 1)}
+    assert take(even) == {"net_force": ("a.json", 1)}
+    assert take(second) == {"net_force": ("a.json", 1), "net_force 2": ("b.json", 1)}
+    assert take(first) == {"net_force": ("a.json", 1), "net_force 2": ("b.json", 1)}
+    assert take(first, second, even) == {"net_force": ("a.json", 3)}
+
+
 def test_strict_refuses_a_source_with_findings_and_stores_nothing(db, odd_file):
     with pytest.raises(IngestError, match=r"source 'mptrj' has \d+ finding.*nothing was stored") as caught:
         run(db, odd_file, strict=True)

@@ -1,10 +1,12 @@
 """Findings of the checks: kept with their source, or a reason to refuse it."""
 
-from collections import Counter
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Sequence, Set
+from itertools import count
 
-from sqlalchemy import delete
+from sqlalchemy import select
 
+from mlipdb.catalog import Source
 from mlipdb.catalog.finding import FindingRow
 from mlipdb.catalog.rows import now
 from mlipdb.database import Database
@@ -12,31 +14,45 @@ from mlipdb.errors import IngestError
 from mlipdb.ingest.checks.finding import Finding
 
 
-def store_findings(db: Database, source_id: int, findings: Sequence[Finding]) -> None:
-    """Put findings in the place of what an earlier ingest found in the source; a check's second one is numbered."""
-    names = _numbered([finding.check for finding in findings])
+def store_findings(db: Database, source_id: int, findings: Sequence[Finding], *, files: Sequence[str]) -> None:
+    """Keep what was found in files of a source; what was found in others of its files, which were not read now, stays.
+
+    An earlier ingest's findings are replaced where it read the same files, or where this one read every file of the
+    source. details say of each finding in how many files, from which one on; a check's second one is numbered.
+    """
+    read = {"count": len(files), "first": min(files), "sha256": _digest(files)} if files else {}
     with db.write() as session:
-        session.execute(delete(FindingRow).where(FindingRow.source_id == source_id))
+        every = set(session.get_one(Source, source_id).options.get("files", ())) <= set(files)
+        rows = session.scalars(select(FindingRow).where(FindingRow.source_id == source_id)).all()
+        kept = [row for row in rows if not every and row.details.get("files", read) != read]
+        for row in set(rows).difference(kept):
+            session.delete(row)
+        session.flush()
+        names = _numbered([finding.check for finding in findings], taken={row.check_name for row in kept})
         session.add_all(
             FindingRow(
                 source_id=source_id,
                 check_name=name,
                 severity=finding.severity,
                 message=finding.message,
-                details=finding.details,
+                details=finding.details | {"files": read},
                 created_at=now(),
             )
             for name, finding in zip(names, findings, strict=True)
         )
 
 
-def _numbered(names: Sequence[str]) -> list[str]:
-    """The names, with a number behind those that were there before."""
-    seen: Counter[str] = Counter()
-    found = []
+def _digest(names: Sequence[str]) -> str:
+    """The same for the same files; their names alone may be many."""
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
+
+
+def _numbered(names: Sequence[str], *, taken: Set[str]) -> list[str]:
+    """The names, with the first free number behind those that are taken or were there before."""
+    found: list[str] = []
     for name in names:
-        seen[name] += 1
-        found.append(name if seen[name] == 1 else f"{name} {seen[name]}")
+        choices = (name if number == 1 else f"{name} {number}" for number in count(1))
+        found.append(next(choice for choice in choices if choice not in taken and choice not in found))
     return found
 
 
