@@ -245,7 +245,7 @@ def plain_bytes(path: Path, digest: FileDigest | None = None) -> bytes:
 
 def load_yaml(text: bytes, where: str) -> dict[str, Any]:
     """A YAML mapping; IngestError where the text ends early or is none."""
-    import yaml  # type: ignore[import-untyped]  # it comes with phonopy, without types
+    import yaml  # type: ignore[import-untyped]  # without types
 
     try:
         found = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
