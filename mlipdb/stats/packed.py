@@ -248,8 +248,8 @@ def _entries(facets: Mapping[str, bytes], name: str, chosen: Flags) -> Floats:
     if data is None:
         return np.full(int(chosen.sum()), np.nan)
     column = unpack_column(data)
-    values: Floats = np.concatenate([[np.nan], column.values.astype(np.float64)])
-    return values[column.codes[chosen]]
+    values = np.concatenate([np.full(1, np.nan), column.values.astype(np.float64)])
+    return np.asarray(values[column.codes[chosen]])
 
 
 def _joined(parts: list[Ids]) -> Ids:
