@@ -7,6 +7,7 @@ kbar are the unit ``kbar(VASP)`` with a negative factor.
 from typing import overload
 
 import numpy as np
+from jaxtyping import Shaped
 
 from mlipdb.errors import UnitError, did_you_mean
 
@@ -43,7 +44,7 @@ FACTORS: dict[str, float] = {
 @overload
 def convert(value: float, unit: str) -> float: ...
 @overload
-def convert(value: np.ndarray, unit: str) -> np.ndarray: ...
+def convert(value: Shaped[np.ndarray, "*shape"], unit: str) -> Shaped[np.ndarray, "*shape"]: ...
 def convert(value: float | np.ndarray, unit: str) -> float | np.ndarray:
     """A value in the named unit as eV, Å, eV/Å, eV/Å³, e or µB; exact for units that are already those.
 

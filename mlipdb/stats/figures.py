@@ -7,6 +7,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Num
 
 from mlipdb.errors import MissingExtraError
 from mlipdb.stats.histogram import Histogram
@@ -95,7 +96,7 @@ def bars(histogram: Histogram, title: str) -> Figure:
     return _laid_out(figure, title)
 
 
-def coverage(names: Sequence[str], quantities: Sequence[str], shares: np.ndarray) -> Figure:
+def coverage(names: Sequence[str], quantities: Sequence[str], shares: Num[np.ndarray, "methods quantities"]) -> Figure:
     """Which method (row) gave which quantity (column) for what share of the structures, in per cent."""
     import plotly.graph_objects as graph
 
@@ -106,7 +107,7 @@ def coverage(names: Sequence[str], quantities: Sequence[str], shares: np.ndarray
     return _laid_out(graph.Figure(heat), "Share of the structures with each quantity", height=160 + 60 * len(names))
 
 
-def scatter(values: np.ndarray, *, names: tuple[str, str], title: str, unit: str) -> Figure:
+def scatter(values: Num[np.ndarray, "structures 2"], *, names: tuple[str, str], title: str, unit: str) -> Figure:
     """The first column against the second, coloured by density, with the line where they are equal."""
     from pymatviz.scatter import density_scatter
 

@@ -5,6 +5,7 @@ import zlib
 
 import numpy as np
 import zstandard
+from jaxtyping import Float64
 
 from mlipdb.errors import CorruptError
 from mlipdb.labels import Label
@@ -97,7 +98,7 @@ class _Unpacker:
     def __init__(self, raw: bytes, natoms: int, rows: int, layout: Layout) -> None:
         self._raw, self._natoms, self._rows, self._layout = raw, natoms, rows, layout
         self._full = place(layout.full, natoms, rows)
-        self._cell: np.ndarray | None = None
+        self._cell: Float64[np.ndarray, "3 3 1"] | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Flat arrays by field."""

@@ -10,7 +10,7 @@ a matrix's nine values stand.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64, Int64, Shaped
 
 RAW, SINGLE, DECIMAL, FRACTIONAL = range(4)
 LONG = FRACTIONAL  # the same number: positions are never long, nothing else is fractional
@@ -258,7 +258,7 @@ def repeat_cells(
 
 def restore(
     form: int,
-    numbers: np.ndarray,
+    numbers: Shaped[np.ndarray, "..."],
     *,
     field: str,
     cells: Float64[np.ndarray, "3 3 rows"] | None = None,
