@@ -1,30 +1,17 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
-
-import mlipdb
-from mlipdb.cli.app import app
-from mlipdb.labels import Method
-from mlipdb.testing.samples import sample_records
 
 
 @pytest.fixture
-def database(tmp_path):
+def database(rock_salts):
     """60 rock salts; every fifth material has yttrium."""
-    db = mlipdb.create(tmp_path / "db")
-    source = db.open_source("sample", reader="none", uri="nowhere")
-    db.append(sample_records(60), source_id=source, method_id=db.method_id(Method(kind="dft", name="PBE")))
-    yield db
-    db.close()
+    return rock_salts(60)
 
 
 @pytest.fixture
-def query(database):
-    def call(*words):
-        return CliRunner().invoke(app, ["--db", str(database.path), "query", *words])
-
-    return call
+def query(command):
+    return lambda *words: command("query", *words)
 
 
 def test_count_prints_the_number_alone(database, query):

@@ -1,31 +1,19 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
-import mlipdb
-from mlipdb.cli.app import app
-from mlipdb.labels import Method
 from mlipdb.subsets import load
-from mlipdb.testing.samples import sample_records
 
 
 @pytest.fixture
-def database(tmp_path):
+def database(rock_salts):
     """300 rock salts of 100 materials."""
-    db = mlipdb.create(tmp_path / "db")
-    source = db.open_source("sample", reader="none", uri="nowhere")
-    db.append(sample_records(300), source_id=source, method_id=db.method_id(Method(kind="dft", name="PBE")))
-    yield db
-    db.close()
+    return rock_salts(300)
 
 
 @pytest.fixture
-def subset(database):
-    def call(*words):
-        return CliRunner().invoke(app, ["--db", str(database.path), "subset", *words])
-
-    return call
+def subset(command):
+    return lambda *words: command("subset", *words)
 
 
 def test_a_subset_is_frozen_and_shown(database, subset):
