@@ -37,6 +37,7 @@ from mlipdb.catalog.rows import (
     symmetry_id,
 )
 from mlipdb.catalog.schema import check_revision, make_catalog
+from mlipdb.collector import patient_collector
 from mlipdb.errors import CatalogError, LockedError, NotFoundError, did_you_mean
 from mlipdb.labels import Label, Method
 from mlipdb.manifest import Manifest, read_manifest, write_manifest
@@ -217,8 +218,8 @@ class Database:
         symmetry says what searched for space groups; duplicates and rejected are added to the source's counts. A
         crash before the commit leaves at most a file that `verify` names and `gc` removes.
         """
-        ready = _ready(records)
-        with self._lock:
+        with patient_collector(), self._lock:
+            ready = _ready(records)
             first = self._next_structure_id()
             encoded = [(identity, record.record) for identity, record in enumerate(ready, start=first)]
             with self.session() as session:

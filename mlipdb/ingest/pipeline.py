@@ -1,14 +1,14 @@
 """From source files to the database: read, check, drop duplicates, find symmetry, append in batches."""
 
-import gc
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlipdb import registry
+from mlipdb.collector import patient_collector
 from mlipdb.database import Database
 from mlipdb.errors import IngestError
 from mlipdb.ingest.checks.stored import refuse, store_findings
@@ -73,7 +73,7 @@ def ingest(
     report = IngestReport(source=facts.name)
     start = time.monotonic()
     with ExitStack() as stack:
-        stack.enter_context(_patient_collector())
+        stack.enter_context(patient_collector())
         stack.enter_context(WriterLock(db.path / "ingest.lock"))
         line = stack.enter_context(Line(Worker(reader, settings.symprec), workers=settings.workers))
         reading = Reading(line, reader, files, options={**_options(settings, facts), "notes": report.notes})
@@ -114,17 +114,6 @@ def _take_all(reading: Reading, taker: Taker, book: SourceBook, report: IngestRe
     read = reading.whole_files(taker.files)
     report.sha256 = {name: file.sha256 for name, file in read.items()}
     report.notes += book.finish(read)
-
-
-@contextmanager
-def _patient_collector() -> Iterator[None]:
-    """Look for reference cycles seldom: records have none, and the search took a fifth of an ingest's time."""
-    before = gc.get_threshold()
-    gc.set_threshold(50_000, 20, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def _facts(reader: Reader, paths: Sequence[Path], settings: IngestSettings) -> SourceFacts:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from mlipdb.errors import IngestError, MlipdbError
+from mlipdb.ingest.parcel import dump, receive, send_dumped
 
 _PROGRAM = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[2]); from mlipdb.ingest.process_main import main; main()"
@@ -108,7 +109,7 @@ class WorkerProcess:
 
     def _send(self, message: Any) -> None:
         try:
-            self._connection.send(message)
+            send_dumped(self._connection, dump(message), pid=self.pid)
         except OSError as error:
             raise self._death() from error
 
@@ -117,7 +118,7 @@ class WorkerProcess:
             if not self._connection.poll(patience):
                 self.stop()
                 raise WorkerDied(f"worker process {self.pid} gave no answer for {patience:.0f} s", exitcode=None)
-            return self._connection.recv()
+            return receive(self._connection)
         except (EOFError, OSError) as error:
             raise self._death() from error
 

@@ -7,9 +7,10 @@ import sys
 import threading
 import traceback
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+from mlipdb.collector import THRESHOLDS
+from mlipdb.ingest.parcel import dump, receive, send_dumped
 from mlipdb.ingest.process import Failure
 
 END = 0
@@ -18,26 +19,26 @@ END = 0
 def main() -> None:
     """Serve the parent at the other end of the connection whose number is the first argument."""
     connection = Connection(int(sys.argv[1]))
-    gc.set_threshold(50_000, 20, 100)
-    service = connection.recv()
+    gc.set_threshold(*THRESHOLDS)
+    service = receive(connection)
     tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()  # bounded by what the parent hands out
     answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, tasks), daemon=True).start()
     threading.Thread(target=_send, args=(connection, answers), daemon=True).start()
-    answers.put(ForkingPickler.dumps(None))
+    answers.put(dump(None))
     while True:
         task = tasks.get()
         try:
             answer = service(task)
         except Exception:  # noqa: BLE001 - the parent raises it again
             answer = Failure(traceback.format_exc())
-        answers.put(ForkingPickler.dumps(answer))
+        answers.put(dump(answer))
 
 
 def _receive(connection: Connection, tasks: "queue.SimpleQueue[Any]") -> None:
     while True:
         try:
-            tasks.put(connection.recv())
+            tasks.put(receive(connection))
         except (EOFError, OSError):
             os._exit(END)  # the parent has gone: whatever is under way is of no use to anybody
 
@@ -45,6 +46,6 @@ def _receive(connection: Connection, tasks: "queue.SimpleQueue[Any]") -> None:
 def _send(connection: Connection, answers: "queue.SimpleQueue[Any]") -> None:
     while True:
         try:
-            connection.send_bytes(answers.get())
+            send_dumped(connection, answers.get(), pid=os.getppid())
         except OSError:
             os._exit(END)

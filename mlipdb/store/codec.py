@@ -1,14 +1,15 @@
 """Makes records of format 2; many at a time, since each step then costs little a record."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
 import zstandard
+from jaxtyping import Float64
 
 from mlipdb.labels import Label
 from mlipdb.store.dictionary import DICTIONARY
@@ -27,13 +28,15 @@ PARAMETERS = zstandard.ZstdCompressionParameters(
     write_content_size=True,
     write_dict_id=False,
 )
-_STRUCTURE_SCALARS, _LABEL_SCALARS = SCALARS[:2], SCALARS[2:]
+_structure_scalars, _label_scalars = attrgetter(*SCALARS[:2]), attrgetter(*SCALARS[2:])
+_NO_SCALARS: tuple[Any, ...] = (None,) * len(SCALARS)
+_SCALAR_BITS = np.array([BIT[name] for name in SCALARS])
 _LABEL_ARRAYS = ("forces", "stress", "magmoms", "atomic_energies", "hessian_rows")
+TOGETHER = 1024  # records: enough that numpy's calls cost little, few enough that their arrays stay in the cache
 Pair = tuple[Structure | None, Label | None]
 
 
-@dataclass(frozen=True)
-class Encoded:
+class Encoded(NamedTuple):
     """A record without its checksum, which covers the id that the record is stored under."""
 
     data: bytes
@@ -64,117 +67,152 @@ class Encoder:
 
     def prepare(self, pairs: Sequence[Pair]) -> list[Encoded]:
         """All of the records' bytes but their checksums. A label alone has its atoms from its arrays."""
-        compress, drafts = self._compress, _drafts(pairs)
-        return [Encoded(HEADER.pack(MAGIC, VERSION, draft.flags) + compress(draft.payload())) for draft in drafts]
+        compress = self._compress
+        heads = [_HEADERS[record_flags(structure, label)] for structure, label in pairs]
+        return [Encoded(head + compress(data)) for head, data in zip(heads, payloads(pairs), strict=True)]
+
+
+_HEADERS = [HEADER.pack(MAGIC, VERSION, flags) for flags in range(256)]
 
 
 def payloads(pairs: Sequence[Pair]) -> list[bytes]:
     """What is inside the records' frames."""
-    return [draft.payload() for draft in _drafts(pairs)]
+    done: list[bytes] = []
+    for start in range(0, len(pairs), TOGETHER):
+        drafts = _Drafts(pairs[start : start + TOGETHER])
+        for field in ARRAYS:
+            drafts.pack(field)
+        done += drafts.payloads()
+    return done
 
 
-def _drafts(pairs: Sequence[Pair]) -> "list[_Draft]":
-    drafts = [_Draft(structure, label) for structure, label in pairs]
-    for field in ARRAYS:
-        _pack_field(field, drafts)
-    return drafts
+class _Drafts:
+    """Records on their way, column by column: what their arrays are, and the bytes that they became."""
 
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        self._count = len(pairs)
+        self._structures = [(place, one) for place, (one, _) in enumerate(pairs) if one is not None]
+        self._labels = [(place, one) for place, (_, one) in enumerate(pairs) if one is not None]
+        self._mask = np.zeros(self._count, np.int64)
+        self._natoms = np.zeros(self._count, np.int64)
+        self._forms: list[list[bytes]] = []
+        self._parts: tuple[list[list[bytes]], ...] = ([], [], [])  # main, near and full of each field
+        self._row_numbers = self._numbers = self._names = self._nothing = [b""] * self._count
+        self._cells: Float64[np.ndarray, "structures 3 3"] = np.zeros((0, 3, 3))
+        self._take_structures()
+        self._arrays = {name: self._present(name) for name in _LABEL_ARRAYS}
+        self._take_atoms()
+        self._take_names()
 
-class _Draft:
-    """A record on its way: what its arrays are, and the bytes that they became."""
+    def _take_structures(self) -> None:
+        self._numbers = self._nothing.copy()
+        for place, structure in self._structures:
+            self._numbers[place] = np.asarray(structure.atomic_numbers, np.uint8).tobytes()
+        self._natoms[...] = list(map(len, self._numbers))
+        self._mask[[place for place, _ in self._structures]] |= BIT["atomic_numbers"]
 
-    row_numbers = numbers = names = b""
-    mask = natoms = rows = 0
-
-    def __init__(self, structure: Structure | None, label: Label | None) -> None:
-        self.flags = record_flags(structure, label)
-        self.arrays: dict[str, Any] = {}
-        self.forms = bytearray()
-        self.main: list[bytes] = []
-        self.near: list[bytes] = []
-        self.full: list[bytes] = []
-        if structure is not None:
-            self.numbers = np.asarray(structure.atomic_numbers, np.uint8).tobytes()
-            self.natoms = len(self.numbers)
-            self.mask = BIT["atomic_numbers"] | BIT["cell"] | BIT["positions"]
-            self.arrays["cell"], self.arrays["positions"] = structure.cell, structure.positions
-        scalars = [] if structure is None else self._present(_STRUCTURE_SCALARS, structure)
-        if label is not None:
-            scalars += self._present(_LABEL_SCALARS, label)
-            self._take_label(label)
-            if structure is None:
-                self.natoms = self._natoms()
-        if scalars:
-            self.arrays["scalars"] = scalars
-
-    def _present(self, names: tuple[str, ...], owner: object) -> list[float | int]:
-        """The numbers of the owner that are not None, noted in the mask."""
-        found = []
-        for name in names:
-            value = getattr(owner, name)
-            if value is not None:
-                self.mask |= BIT[name]
-                found.append(value)
-        return found
-
-    def _take_label(self, label: Label) -> None:
-        for name in _LABEL_ARRAYS:
-            value = getattr(label, name)
-            if value is not None:
-                self.arrays[name] = value
-                self.mask |= BIT[name]
-        if label.properties:
-            self.names = _joined(tuple(label.properties))
-            self.arrays["properties"] = list(label.properties.values())
-            self.mask |= BIT["properties"]
-        if label.hessian_row_numbers is not None:
-            self.row_numbers = np.asarray(label.hessian_row_numbers, "<i4").tobytes()
-            self.rows = len(self.row_numbers) // 4
-            self.mask |= BIT["hessian_row_numbers"]
-
-    def _natoms(self) -> int:
-        """Atoms of a label without its structure; 0 when it has no array per atom."""
+    def _take_atoms(self) -> None:
+        """A label without its structure has its atoms from an array, and none where it has no array per atom."""
+        lonely = self._count - len(self._structures)
         for name, axis in (("forces", 0), ("atomic_energies", 0), ("magmoms", 0), ("hessian_rows", 1)):
-            if name in self.arrays:
-                return int(np.shape(self.arrays[name])[axis])
-        return 0
+            for place, array in zip(*self._arrays[name], strict=True) if lonely else ():
+                self._natoms[place] = self._natoms[place] or np.shape(array)[axis]
 
-    def payload(self) -> bytes:
-        """What the frame holds."""
-        signature = self.mask.to_bytes(4, "little") + self.forms + self.names
-        head = HEAD.pack(self.natoms, self.rows, len(signature))
-        return b"".join((head, signature, self.row_numbers, *self.main, self.numbers, *self.near, *self.full))
+    def _take_names(self) -> None:
+        """Row numbers and names of properties, which are no arrays of floats."""
+        places, numbers = self._present("hessian_row_numbers")
+        if places:
+            self._row_numbers = self._nothing.copy()
+            self._mask[places] |= BIT["hessian_row_numbers"]
+        for place, rows in zip(places, numbers, strict=True):
+            self._row_numbers[place] = np.asarray(rows, "<i4").tobytes()
+        named = [(place, label.properties) for place, label in self._labels if label.properties]
+        if named:
+            self._names = self._nothing.copy()
+        for place, properties in named:
+            self._names[place] = _joined(tuple(properties))
+        self._properties = [place for place, _ in named], [list(given.values()) for _, given in named]
+
+    def _present(self, name: str) -> tuple[list[int], list[Any]]:
+        """Places and values of a field of the labels that have it."""
+        found = [(place, vars(label)[name]) for place, label in self._labels]
+        some = [pair for pair in found if pair[1] is not None]
+        return [place for place, _ in some], [value for _, value in some]
+
+    def pack(self, field: str) -> None:
+        """Turn one field of all records into bytes."""
+        places, sizes, values = self._gathered(field)
+        if not len(places):
+            return
+        if field != "scalars":
+            self._mask[places] |= BIT[field]
+        if field == "cell":
+            self._cells = values.reshape(-1, 3, 3)
+        cells = self._cells if field == "positions" else None
+        packed = pack(Arrays(field, values, np.cumsum([0, *sizes]), self._natoms[places], cells))
+        forms = list(map(_FORMS.__getitem__, packed.forms))
+        self._forms.append(self._spread(places, forms))
+        for column, parts in zip(self._parts, (packed.main, packed.near, packed.full), strict=True):
+            if any(parts):
+                column.append(self._spread(places, parts))
+
+    def _gathered(self, field: str) -> tuple[Sequence[int], Sequence[int], Float64[np.ndarray, " values"]]:
+        """Which records have a field, how many values each has, and all values end to end."""
+        if field == "scalars":
+            return self._scalars()
+        if field == "properties":
+            places, lists = self._properties
+            return places, list(map(len, lists)), np.array(list(chain.from_iterable(lists)), np.float64)
+        if field in ("cell", "positions"):
+            places = [place for place, _ in self._structures]
+            arrays = [getattr(structure, field) for _, structure in self._structures]
+        else:
+            places, arrays = self._arrays[field]
+        if not arrays:
+            return [], [], np.zeros(0)
+        sizes = [array.size for array in arrays]
+        whole = arrays if field != "hessian_rows" else [array.reshape(-1) for array in arrays]
+        return places, sizes, np.concatenate(whole).reshape(-1).astype(np.float64, copy=False)
+
+    def _scalars(self) -> tuple[Sequence[int], Sequence[int], Float64[np.ndarray, " values"]]:
+        """The scalars of each record one after another."""
+        rows = [_NO_SCALARS] * self._count
+        for place, structure in self._structures:
+            rows[place] = _structure_scalars(structure) + _NO_SCALARS[2:]
+        for place, label in self._labels:
+            rows[place] = rows[place][:2] + _label_scalars(label)
+        flat = list(chain.from_iterable(rows))
+        has = np.array([value is not None for value in flat], bool).reshape(-1, len(SCALARS))
+        self._mask |= has @ _SCALAR_BITS
+        sizes = has.sum(axis=1)
+        some = np.flatnonzero(sizes)
+        values = np.array([value for value in flat if value is not None], np.float64)
+        return some.tolist(), sizes[some].tolist(), values
+
+    def _spread(self, places: Sequence[int], values: list[bytes]) -> list[bytes]:
+        """A column with these values at their places."""
+        if len(places) == self._count:
+            return values
+        column = self._nothing.copy()
+        for place, value in zip(places, values, strict=True):
+            column[place] = value
+        return column
+
+    def payloads(self) -> list[bytes]:
+        """What the frames hold."""
+        masks = self._mask.astype("<u4").tobytes()
+        starts = [masks[at : at + 4] for at in range(0, len(masks), 4)]
+        signatures = list(map(b"".join, zip(starts, *self._forms, self._names, strict=True)))
+        rows = [len(numbers) // 4 for numbers in self._row_numbers]
+        heads = map(HEAD.pack, self._natoms.tolist(), rows, map(len, signatures))
+        main, near, full = self._parts
+        columns = zip(heads, signatures, self._row_numbers, *main, self._numbers, *near, *full, strict=True)
+        return list(map(b"".join, columns))
+
+
+_FORMS = [bytes([form]) for form in range(256)]
 
 
 @lru_cache(maxsize=4096)
 def _joined(names: tuple[str, ...]) -> bytes:
     return "\0".join(names).encode()
-
-
-def _pack_field(field: str, drafts: Sequence[_Draft]) -> None:
-    """Turn one field of all records into bytes."""
-    owners = [draft for draft in drafts if field in draft.arrays]
-    if not owners:
-        return
-    arrays = [owner.arrays[field] for owner in owners]
-    if field in ("scalars", "properties"):
-        sizes = list(map(len, arrays))
-        values = np.array(list(chain.from_iterable(arrays)), np.float64)
-    else:
-        sizes = [array.size for array in arrays]
-        whole = arrays if field != "hessian_rows" else [array.reshape(-1) for array in arrays]
-        values = np.concatenate(whole).reshape(-1).astype(np.float64, copy=False)
-    natoms = np.array([owner.natoms for owner in owners])
-    cells = None
-    if field == "positions":
-        cells = (
-            np.concatenate([owner.arrays["cell"] for owner in owners]).reshape(-1, 3, 3).astype(np.float64, copy=False)
-        )
-    packed = pack(Arrays(field, values, np.cumsum([0, *sizes]), natoms, cells))
-    for owner, form, main, near, full in zip(owners, packed.forms, packed.main, packed.near, packed.full, strict=True):
-        owner.forms.append(form)
-        owner.main.append(main)
-        if near:
-            owner.near.append(near)
-        if full:
-            owner.full.append(full)

@@ -77,6 +77,8 @@ class Arrays:
     def take(self, chosen: Int64[np.ndarray, " some"]) -> "Arrays":
         """The same of some of the records."""
         sizes = np.diff(self.offsets)
+        if len(chosen) == len(sizes):
+            return self
         keep = np.zeros(len(sizes), bool)
         keep[chosen] = True
         cells = None if self.cells is None else self.cells[chosen]
@@ -111,10 +113,12 @@ def _pack(arrays: Arrays, places: Int64[np.ndarray, " records"], packed: Packed)
     """Put each record's array into packed at its place: as decimals where they fit, else as float32, else in full."""
     guess = _Guess(arrays, DECIMAL, scale=0)
     chosen = np.zeros(len(places), np.int64)
-    guesses, cost = [guess], guess.cost
+    guesses, cost, sizes = [guess], guess.cost, np.diff(arrays.offsets)
     for kind, scale in _candidates(arrays):
         # Fractions of the cell compress well where they are simple; nothing else beats decimals and their neighbours.
-        unsettled = np.flatnonzero(cost > (4 if kind == FRACTIONAL else 6) * np.diff(arrays.offsets))
+        unsettled = np.flatnonzero(cost > (4 if kind == FRACTIONAL else 6) * sizes)
+        if kind == SINGLE and len(unsettled):
+            unsettled = unsettled[_begin_single(arrays, unsettled, scale)]
         if not len(unsettled):
             continue
         guess = _Guess(arrays.take(unsettled), kind, scale=scale, among=unsettled)
@@ -133,6 +137,15 @@ def _candidates(arrays: Arrays) -> list[tuple[int, int]]:
     long = [(LONG, scale) for scale in (0, *scales)] if arrays.field in ("scalars", "properties") else []
     single = [(SINGLE, scale) for scale in (0, *scales)]
     return [*tried, *((DECIMAL, scale) for scale in scales), *long, *single, (RAW, 0)]
+
+
+def _begin_single(arrays: Arrays, chosen: Int64[np.ndarray, " some"], scale: int) -> Bool[np.ndarray, " some"]:
+    """Which of these records' first values are float32, as all of a record's must be."""
+    values = arrays.values[arrays.offsets[chosen]]
+    natoms = arrays.natoms[chosen]
+    first = Arrays(arrays.field, values, np.arange(len(chosen) + 1), natoms)
+    found = restore(SINGLE | scale << SCALE, _numbers(first, SINGLE, scale), field=arrays.field, natoms=natoms)
+    return np.asarray(found.view(np.int64) == values.view(np.int64))
 
 
 class _Guess:
@@ -164,19 +177,21 @@ class _Guess:
     def _weigh(self, sizes: Int64[np.ndarray, " records"], *, exact: bool, unit: float) -> None:
         """Which records need distances, of which width, and what that costs."""
         distance = self._distance
+        nothing = np.zeros(len(sizes), bool)
         if not distance.any():
-            self.cost = unit * sizes
-            self._near = self._wide = np.zeros(len(sizes), bool)
+            self.cost, self._near, self._wide = unit * sizes, nothing, nothing
             return
-        zero = (self._values == 0) & (distance == np.iinfo(np.int64).min)  # minus zero where 0.0 stands, or the reverse
-        far8 = ((distance > 126) | (distance < -127)) & ~zero
-        far16 = ((distance > 32766) | (distance < -32767)) & ~zero
         self._near = _count(distance != 0, self._offsets) > 0
-        eight, sixteen = 8.0 * _count(far8, self._offsets), 8.0 * _count(far16, self._offsets)
-        self._wide = sizes + sixteen < eight
-        extra = np.where(self._wide, 2.0 * sizes + sixteen, sizes + eight)
+        self._zero = self._far16 = self._far8 = _beyond(distance, 127)
+        self._wide, extra = nothing, 1.0 * sizes
+        if self._far8.any():
+            # Minus zero where 0.0 stands, or the reverse.
+            self._zero = (self._values == 0) & (distance == np.iinfo(np.int64).min)
+            self._far8, self._far16 = self._far8 & ~self._zero, _beyond(distance, 32767) & ~self._zero
+            eight, sixteen = 8.0 * _count(self._far8, self._offsets), 8.0 * _count(self._far16, self._offsets)
+            self._wide = sizes + sixteen < eight
+            extra = np.where(self._wide, 2.0 * sizes + sixteen, sizes + eight)
         self.cost = unit * sizes + np.where(self._near, np.inf if exact else extra, 0.0)
-        self._zero, self._far8, self._far16 = zero, far8, far16
 
     def emit(self, chosen: Int64[np.ndarray, " some"], places: Int64[np.ndarray, " all"], packed: Packed) -> None:
         """Write the records whose places among all were chosen for this guess."""
@@ -209,6 +224,11 @@ class _Guess:
             packed.forms[place] |= (NEAR16 if wide else NEAR8) | (FULL if last > first else 0)
 
 
+def _beyond(distance: Int64[np.ndarray, " values"], most: int) -> Bool[np.ndarray, " values"]:
+    """Which distances an integer cannot say: from -most to most - 1 it can, since two of its values mean else."""
+    return (distance + most).view(np.uint64) > 2 * most - 1  # modulo 2**64
+
+
 def _escape(wide: bool) -> int:
     return -32768 if wide else -128
 
@@ -239,21 +259,28 @@ def _numbers(arrays: Arrays, kind: int, scale: int) -> np.ndarray:
 
 def _fractional(arrays: Arrays) -> Float64[np.ndarray, " values"]:
     """Coordinates in the cell; zero for a cell without volume."""
-    cells = arrays.cells
-    assert cells is not None
-    determinant = np.linalg.det(cells)
+    assert arrays.cells is not None
+    a, b, c = arrays.cells.transpose(1, 2, 0)  # each a vector's three coordinates, one value a record
+    columns = np.array([_cross(b, c), _cross(c, a), _cross(a, b)])
+    determinant = (a * columns[0]).sum(axis=0)
     sound = (np.abs(determinant) > 1e-6) & np.isfinite(determinant)
-    inverse = np.zeros_like(cells)
-    inverse[sound] = np.linalg.inv(cells[sound])
-    found = np.einsum("ai,aij->aj", arrays.values.reshape(-1, 3), np.repeat(inverse, arrays.natoms, axis=0))
-    return np.asarray(found.reshape(-1), np.float64)
+    inverse = np.where(sound, columns / np.where(sound, determinant, 1.0), 0.0).transpose(2, 1, 0)
+    return _transformed(arrays.values, repeat_cells(inverse, arrays.natoms))
+
+
+def _cross(
+    a: Float64[np.ndarray, "3 records"], b: Float64[np.ndarray, "3 records"]
+) -> Float64[np.ndarray, "3 records"]:
+    """The product of two vectors; numpy's own takes ten times as long."""
+    return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
 
 
 def repeat_cells(
     cells: Float64[np.ndarray, "records 3 3"], natoms: Int64[np.ndarray, " records"]
 ) -> Float64[np.ndarray, "3 3 atoms"]:
     """Each record's cell once for each of its atoms, as restore needs them."""
-    return np.repeat(cells.transpose(1, 2, 0), natoms, axis=2)
+    owners = np.repeat(np.arange(len(natoms)), natoms)
+    return np.take(np.ascontiguousarray(cells.reshape(-1, 9).T), owners, axis=1).reshape(3, 3, -1)
 
 
 def restore(
@@ -276,15 +303,22 @@ def restore(
     with np.errstate(all="ignore"):  # a cell may hold anything
         if fractional:
             assert cells is not None
-            a, b, c = values.reshape(-1, 3).T
-            values = np.empty((len(a), 3))
-            for axis in range(3):
-                values[:, axis] = a * cells[0, axis] + b * cells[1, axis] + c * cells[2, axis]
-            values = values.reshape(-1)
+            values = _transformed(values, cells)
         if scale:
             factor = SCALES[field][scale - 1]
             values = values / natoms if factor == PER_ATOM else values * factor
     return values
+
+
+def _transformed(
+    values: Float64[np.ndarray, " values"], cells: Float64[np.ndarray, "3 3 rows"]
+) -> Float64[np.ndarray, " values"]:
+    """Each row of three times its matrix; the order of operations is part of the format."""
+    a, b, c = values.reshape(-1, 3).T
+    found = np.empty((len(a), 3))
+    for axis in range(3):
+        found[:, axis] = a * cells[0, axis] + b * cells[1, axis] + c * cells[2, axis]
+    return found.reshape(-1)
 
 
 def near_values(form: int, values: Float64[np.ndarray, " values"], near: bytes) -> Bool[np.ndarray, " values"] | None:
