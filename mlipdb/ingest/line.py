@@ -13,8 +13,8 @@ from mlipdb.ingest.symmetry import PATIENCE, find_groups_carefully
 from mlipdb.ingest.work import Depth, Done, Task, Worker
 
 SMALL = 4096  # records that are done here before processes are started
-WAITING = 8  # blocks a process has in hand: enough to go on while the main process writes a shard
-MOST_WAITING = 48
+WAITING = 12  # blocks a process has in hand: enough to go on while the main process writes a shard
+MOST_WAITING = 64
 MOST_WORKERS = 8  # more than the main process can write for
 BLOCK_PATIENCE = 600.0  # seconds for a block; work that takes longer hangs
 

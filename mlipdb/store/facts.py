@@ -80,12 +80,15 @@ def pack_facts(facts: ShardFacts) -> bytes:
     return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(orjson.dumps(data))
 
 
+_PLAIN = (str, int, type(None))  # bytes stand for values that are no key of a dictionary
+
+
 def _index(values: Sequence[Any]) -> list[Any]:
     """Distinct values in the order of their coming, and each value's step from the place of the one before it."""
-    known: dict[bytes, int] = {}
-    places = [known.setdefault(orjson.dumps(value), len(known)) for value in values]
+    known: dict[str | int | bytes | None, int] = {}
+    places = [known.setdefault(value if type(value) in _PLAIN else orjson.dumps(value), len(known)) for value in values]
     steps = [now - before for before, now in zip([0, *places], places, strict=False)]
-    return [[orjson.loads(value) for value in known], steps]
+    return [[orjson.loads(value) if isinstance(value, bytes) else value for value in known], steps]
 
 
 def _values(index: Sequence[Any]) -> list[Any]:
