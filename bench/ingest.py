@@ -90,7 +90,7 @@ def search_part(path, part, start, times):
 
 
 def parsing_alone(path):
-    """orjson on every record of the file, already cut out, and nothing made of what it finds: this machine's measure."""
+    """orjson on every record of the file, already cut out: a measure of the machine and the hour."""
     with ByteStream(path, None) as stream:
         records = [record[3] for record in raw_records(stream)]
     start = time.perf_counter()
