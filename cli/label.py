@@ -38,12 +38,12 @@ def label(
     json: JsonOption = False,
 ) -> None:
     """Label structures with a teacher: energy, forces, stress, atomic energies and Hessian rows."""
-    from mlipdb.labelling import compare_with_source, load_teacher
+    from mlipdb.labelling import TeacherOptions, compare_with_source, load_teacher
     from mlipdb.labelling import label as run
 
     db = open_database(context)
     ids = db.query(subset).ids
-    chosen = load_teacher(teacher, weights=weights, offline=offline)
+    chosen = load_teacher(teacher, TeacherOptions(weights=weights, offline=offline))
     talk(f"{len(ids)} structures selected; teacher {chosen.info.name}, weights {chosen.info.weights_sha256[:12]}")
     report = run(db, chosen, ids=ids, hessian_rows=hessian_rows, retry_failed=retry_failed, progress=ProgressLine())
     check = compare_with_source(db, report.method_id, ids=ids)

@@ -3,6 +3,9 @@
 from mlipdb.labelling.batches import BatchLimits as BatchLimits
 from mlipdb.labelling.compare import Comparison as Comparison
 from mlipdb.labelling.compare import compare_with_source as compare_with_source
+from mlipdb.labelling.holdings import drop_labels as drop_labels
+from mlipdb.labelling.holdings import list_holdings as list_holdings
+from mlipdb.labelling.holdings import show_holding as show_holding
 from mlipdb.labelling.load import load_teacher as load_teacher
 from mlipdb.labelling.load import teacher_names as teacher_names
 from mlipdb.labelling.runner import LabelReport as LabelReport
@@ -11,4 +14,5 @@ from mlipdb.labelling.runner import label as label
 from mlipdb.labelling.teacher import LabelRequest as LabelRequest
 from mlipdb.labelling.teacher import Teacher as Teacher
 from mlipdb.labelling.teacher import TeacherInfo as TeacherInfo
+from mlipdb.labelling.teacher import TeacherOptions as TeacherOptions
 from mlipdb.labelling.writer import Flush as Flush

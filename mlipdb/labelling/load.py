@@ -1,12 +1,11 @@
 """From a teacher's name to a teacher."""
 
-from pathlib import Path
-
 from mlipdb import registry
 from mlipdb.errors import MissingExtraError
-from mlipdb.labelling.teacher import LoadableTeacher, Teacher
+from mlipdb.labelling.teacher import LoadableTeacher, Teacher, TeacherOptions
 
 GROUP = "mlipdb.teachers"
+DEFAULTS = TeacherOptions()
 
 # Well-known teachers whose adapters are not written yet, with what each will need; a name may go on after a dash.
 PLANNED = {
@@ -28,18 +27,17 @@ def teacher_names() -> tuple[str, ...]:
     return registry.names(GROUP)
 
 
-def load_teacher(
-    name: str, *, weights: Path | None = None, cache: Path | None = None, offline: bool = False
-) -> Teacher:
-    """The teacher of a name, with weights from a file where one is given, else from the package or fetched into cache.
+def load_teacher(name: str, options: TeacherOptions = DEFAULTS) -> Teacher:
+    """The teacher of a name; one with a colon, such as ``ase:module.Class``, is found by what stands before it.
 
     Raises ConfigError for an unknown name, MissingExtraError for a teacher that another package brings.
     """
-    if name not in teacher_names():
-        _refuse_planned(name)
-        registry.check(GROUP, name, also=PLANNED)
-    chosen: type[LoadableTeacher] = registry.load(GROUP, name)
-    return chosen.load(name, weights=weights, cache=cache, offline=offline)
+    family = name.partition(":")[0]
+    if family not in teacher_names():
+        _refuse_planned(family)
+        registry.check(GROUP, family, also=PLANNED)
+    chosen: type[LoadableTeacher] = registry.load(GROUP, family)
+    return chosen.load(name, options)
 
 
 def _refuse_planned(name: str) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int32
 
 from mlipdb.errors import LabelError
 from mlipdb.labelling.batches import BatchLimits
-from mlipdb.labelling.teacher import LabelRequest, TeacherInfo
+from mlipdb.labelling.teacher import LabelRequest, TeacherInfo, TeacherOptions
 from mlipdb.labels import Label
 from mlipdb.structures import Structure
 from mlipdb.teachers.published import PUBLISHED, known_file, published_name
@@ -54,12 +54,13 @@ class NequixTeacher:
         self._lists: OrderedDict[bytes, Neighbours] = OrderedDict()
 
     @classmethod
-    def load(cls, name: str, *, weights: Path | None, cache: Path | None, offline: bool) -> "NequixTeacher":
+    def load(cls, name: str, options: TeacherOptions) -> "NequixTeacher":
         """The teacher of a published name, or of a file or checkpoint folder; see TeacherInfo for what is remembered.
 
         A published file is known by its hash, so that it is the same teacher whether given by name or by path.
         """
-        path = weights if weights is not None else known_file(name, cache=cache, offline=offline)
+        options.refuse_unused(name, "device", "dtype", "step")
+        path = options.weights or known_file(name, cache=options.cache, offline=options.offline)
         if not path.exists():
             raise LabelError(f"no weights at {path}; give a .nqx file or a checkpoint folder with --weights")
         model = load_model(path) if path.is_dir() else load_nqx(path)[0]

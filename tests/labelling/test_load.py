@@ -5,6 +5,7 @@ import pytest
 
 from mlipdb.errors import ConfigError, MissingExtraError
 from mlipdb.labelling.load import PLANNED, load_teacher, teacher_names
+from mlipdb.labelling.teacher import TeacherOptions
 from mlipdb.teachers.published import DEMONSTRATION, PUBLISHED
 
 
@@ -40,7 +41,7 @@ def test_planned_names_are_not_registered_ones():
 
 
 def test_weights_by_path_load_through_the_entry_point(tiny_nqx):
-    assert load_teacher("nequix", weights=tiny_nqx).info.atomic_numbers == {1, 6, 8, 14}
+    assert load_teacher("nequix", TeacherOptions(weights=tiny_nqx)).info.atomic_numbers == {1, 6, 8, 14}
 
 
 def test_listing_teachers_imports_neither_jax_nor_torch():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlipdb.errors import LabelError
-from mlipdb.labelling.teacher import LabelRequest
+from mlipdb.labelling.teacher import LabelRequest, TeacherOptions
 from mlipdb.structures import make_structure
 from mlipdb.teachers.nequix import NequixTeacher, batch_dofs
 from mlipdb.teachers.published import PUBLISHED
@@ -16,7 +16,7 @@ NO_ROWS = np.zeros(0, np.int32)
 
 
 def load(path, name="nequix"):
-    return NequixTeacher.load(name, weights=path, cache=None, offline=True)
+    return NequixTeacher.load(name, TeacherOptions(weights=path, offline=True))
 
 
 class TestNequix(TeacherConformance):
@@ -99,12 +99,12 @@ def test_weights_given_by_path_need_no_download(name, tiny_nqx):
 
 def test_nequix_without_weights_names_the_known_ones():
     with pytest.raises(LabelError, match=r"needs --weights FILE.*nequix-oam-1"):
-        NequixTeacher.load("nequix", weights=None, cache=None, offline=True)
+        NequixTeacher.load("nequix", TeacherOptions(offline=True))
 
 
 def test_a_name_whose_hash_is_unknown_is_not_downloaded():
     with pytest.raises(LabelError, match=r"nequix-omat-1.nqx and give it with --weights"):
-        NequixTeacher.load("nequix-omat-1", weights=None, cache=None, offline=False)
+        NequixTeacher.load("nequix-omat-1", TeacherOptions())
 
 
 def test_missing_weights_name_the_path(tmp_path):
