@@ -12,6 +12,7 @@ from mlipdb.cli.evaluate import evaluate
 from mlipdb.cli.export import export
 from mlipdb.cli.ingest import ingest
 from mlipdb.cli.label import label
+from mlipdb.cli.labels import app as labels_app
 from mlipdb.cli.leakage import fingerprint, leakage
 from mlipdb.cli.query import query
 from mlipdb.cli.quickstart import quickstart
@@ -44,6 +45,7 @@ app.command()(quickstart)
 app.command()(ingest)
 app.add_typer(source_app, name="source")
 app.command()(label)
+app.add_typer(labels_app, name="labels")
 app.command()(train)
 app.command()(evaluate)
 app.command()(export)

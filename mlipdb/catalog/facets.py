@@ -23,7 +23,7 @@ from mlipdb.catalog.facet import Facet
 from mlipdb.catalog.label_facets import LabelFacts, PlacedLabel, labels_in, pack_labels
 from mlipdb.catalog.method import MethodRow
 from mlipdb.catalog.packing import pack_column, pack_ids, pack_set
-from mlipdb.catalog.shard import ShardRow
+from mlipdb.catalog.shard import DROPPED, ShardRow
 from mlipdb.catalog.structure import StructureElement, StructureRow
 from mlipdb.store.prepared import LABEL_COLUMNS, STRUCTURE_COLUMNS, Prepared
 
@@ -108,7 +108,7 @@ def wrong_facets(session: Session) -> dict[str, int]:
     """Paths and ids of the shards whose facets differ from the other tables; those without any are not wrong."""
     unfilled = {shard.id for shard in session.scalars(shards_without_facets())}
     wrong = {}
-    for shard in session.scalars(select(ShardRow).order_by(ShardRow.id)).all():
+    for shard in session.scalars(select(ShardRow).where(ShardRow.kind != DROPPED).order_by(ShardRow.id)).all():
         rows = session.execute(select(Facet.name, Facet.data).where(Facet.shard_id == shard.id))
         stored = {row.name: row.data for row in rows}
         if shard.id not in unfilled and stored != _from_tables(session, shard):
@@ -119,7 +119,7 @@ def wrong_facets(session: Session) -> dict[str, int]:
 def shards_without_facets() -> Select[ShardRow]:
     """The shards of which the facets know nothing."""
     known = select(Facet.shard_id).where(Facet.name.in_((STRUCTURE_IDS, LABEL_IDS)))
-    return select(ShardRow).where(ShardRow.id.not_in(known)).order_by(ShardRow.id)
+    return select(ShardRow).where(ShardRow.id.not_in(known), ShardRow.kind != DROPPED).order_by(ShardRow.id)
 
 
 def _write(session: Session, shard: int, packed: Mapping[str, bytes]) -> None:

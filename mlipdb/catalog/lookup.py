@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from mlipdb.catalog.label import LabelRow
 from mlipdb.catalog.method import MethodRow
 from mlipdb.catalog.rows import CHUNK
-from mlipdb.catalog.shard import ShardRow
+from mlipdb.catalog.shard import DROPPED, ShardRow
 from mlipdb.catalog.source import Source
 from mlipdb.catalog.structure import Material, StructureRow, SymmetrySetting
 from mlipdb.errors import NotFoundError
@@ -105,7 +105,7 @@ def method_facts(session: Session, ids: Iterable[int]) -> dict[int, dict[str, An
 
 
 def expected_shards(session: Session) -> list[ExpectedShard]:
-    """What the catalog says of every shard, with the structures that rows place in it."""
+    """What the catalog says of every shard that is in use, with the structures that rows place in it."""
     placed: dict[int, set[int]] = defaultdict(set)
     columns: Any
     for columns in (
@@ -116,5 +116,5 @@ def expected_shards(session: Session) -> list[ExpectedShard]:
             placed[shard_id].add(structure_id)
     return [
         ExpectedShard(row.id, row.path, row.records, row.bytes, row.sha256, frozenset(placed[row.id]))
-        for row in session.scalars(select(ShardRow).order_by(ShardRow.id))
+        for row in session.scalars(select(ShardRow).where(ShardRow.kind != DROPPED).order_by(ShardRow.id))
     ]

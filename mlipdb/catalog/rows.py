@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from mlipdb.catalog.base import Base
 from mlipdb.catalog.facets import add_structure_facets
 from mlipdb.catalog.label import LabelRow
 from mlipdb.catalog.method import MethodRow
-from mlipdb.catalog.shard import ShardRow
+from mlipdb.catalog.shard import DROPPED, ShardRow
 from mlipdb.catalog.source import Quarantine, Source
 from mlipdb.catalog.structure import Material, StructureElement, StructureRow, SymmetrySetting
 from mlipdb.catalog.tag import StructureTag, Tag
@@ -32,7 +32,8 @@ def now() -> datetime:
 
 
 def add_shard(session: Session, shard: SealedShard) -> int:
-    """Register a sealed shard; its id."""
+    """Register a sealed shard; its id. Labels that were dropped and made again may have the same file."""
+    session.execute(delete(ShardRow).where(ShardRow.path == shard.path, ShardRow.kind == DROPPED))
     row = ShardRow(
         kind=shard.kind,
         path=shard.path,
