@@ -23,11 +23,38 @@ def parse_rows(text: str) -> int | str:
     return int(text)
 
 
+def parse_settings(words: list[str]) -> dict[str, str]:
+    """Settings from ``name=value``; a later one of the same name counts."""
+    settings = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not (name and equals):
+            raise typer.BadParameter(f"--set {word!r} is not NAME=VALUE, such as --set head=omat_pbe")
+        settings[name] = value
+    return settings
+
+
 def label(
     context: typer.Context,
-    teacher: Annotated[str, typer.Option(help="Name of the teacher, such as nequix-mp-1.")],
+    teacher: Annotated[
+        str, typer.Option(help="Name of the teacher, such as nequix-mp-1, or ase:module.Class for any ASE calculator.")
+    ],
     weights: Annotated[
-        Path | None, typer.Option(help="Weights to use: a .nqx file, or a run or checkpoint folder.")
+        Path | None, typer.Option(help="Weights to use: a file, or a run or checkpoint folder of mlipdb.")
+    ] = None,
+    trust_weights: Annotated[
+        bool, typer.Option("--trust-weights", help="Load weights that can run code, such as a .model file of MACE.")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="Where the teacher runs, such as cpu or cuda:0.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Its arithmetic: float32 or float64.")] = None,
+    step: Annotated[
+        float | None, typer.Option(help="Å of the central differences, for teachers without second derivatives.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the teacher; repeat for more.")
+    ] = None,
+    worker_python: Annotated[
+        Path | None, typer.Option(help="Run the teacher in another environment: the path of its python.")
     ] = None,
     subset: Annotated[str, typer.Option(help="Which structures: a frozen subset's name or any filter.")] = "all",
     hessian_rows: Annotated[
@@ -43,7 +70,17 @@ def label(
 
     db = open_database(context)
     ids = db.query(subset).ids
-    chosen = load_teacher(teacher, TeacherOptions(weights=weights, offline=offline))
+    options = TeacherOptions(
+        weights=weights,
+        offline=offline,
+        trust_weights=trust_weights,
+        device=device,
+        dtype=dtype,
+        step=step,
+        settings=parse_settings(settings or []),
+        worker_python=worker_python,
+    )
+    chosen = load_teacher(teacher, options)
     talk(f"{len(ids)} structures selected; teacher {chosen.info.name}, weights {chosen.info.weights_sha256[:12]}")
     report = run(db, chosen, ids=ids, hessian_rows=hessian_rows, retry_failed=retry_failed, progress=ProgressLine())
     check = compare_with_source(db, report.method_id, ids=ids)
