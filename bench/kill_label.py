@@ -18,7 +18,7 @@ from sqlalchemy import select
 
 import mlipdb
 from mlipdb.catalog import LabelRow
-from mlipdb.labelling import Flush, label, load_teacher
+from mlipdb.labelling import Flush, LabelOptions, label, load_teacher
 from mlipdb.testing.kill import run_and_kill
 
 MOST = 4
@@ -29,7 +29,7 @@ def child(database, weights, subset, rows):
     ids = db.query(subset).ids
     label(db, teacher, ids=ids[:2], hessian_rows=rows)  # what compiles the programs
     print("begin", flush=True)
-    label(db, teacher, ids=ids, hessian_rows=rows, flush=Flush(records=8))
+    label(db, teacher, ids=ids, hessian_rows=rows, options=LabelOptions(flush=Flush(records=8)))
 
 
 def rows_of(db):

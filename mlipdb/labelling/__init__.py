@@ -8,6 +8,8 @@ from mlipdb.labelling.holdings import list_holdings as list_holdings
 from mlipdb.labelling.holdings import show_holding as show_holding
 from mlipdb.labelling.load import load_teacher as load_teacher
 from mlipdb.labelling.load import teacher_names as teacher_names
+from mlipdb.labelling.options import Flush as Flush
+from mlipdb.labelling.options import LabelOptions as LabelOptions
 from mlipdb.labelling.runner import LabelReport as LabelReport
 from mlipdb.labelling.runner import Progress as Progress
 from mlipdb.labelling.runner import label as label
@@ -15,4 +17,4 @@ from mlipdb.labelling.teacher import LabelRequest as LabelRequest
 from mlipdb.labelling.teacher import Teacher as Teacher
 from mlipdb.labelling.teacher import TeacherInfo as TeacherInfo
 from mlipdb.labelling.teacher import TeacherOptions as TeacherOptions
-from mlipdb.labelling.writer import Flush as Flush
+from mlipdb.labelling.unit import NamedTeacher as NamedTeacher

@@ -1,6 +1,6 @@
 """How structures are put into batches: by atoms and edges, full ones, so that few padded shapes occur."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -10,6 +10,7 @@ from jaxtyping import Int32
 from mlipdb.structures import Structure
 
 WINDOW = 512  # structures among which batches are packed: enough to fill them, few enough to hold
+FIRST_PATIENCE, MOST_PATIENCE = 16, 1024  # batches that fit before larger ones are tried again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +21,12 @@ class BatchLimits:
     atoms: int = 1024
     edges: int = 16384
 
-    def halved(self) -> "BatchLimits":
-        """Half of everything, at least one."""
+    def halved(self, times: int = 1) -> "BatchLimits":
+        """Half of everything, so many times; at least one."""
         return BatchLimits(
-            structures=max(1, self.structures // 2), atoms=max(1, self.atoms // 2), edges=max(1, self.edges // 2)
+            structures=max(1, self.structures >> times),
+            atoms=max(1, self.atoms >> times),
+            edges=max(1, self.edges >> times),
         )
 
 
@@ -41,36 +44,84 @@ class Task:
 
 @dataclass(kw_only=True)
 class Batcher:
-    """Packs tasks into batches; limits may be lowered while it runs."""
+    """Packs tasks into batches. A batch that does not fit into memory makes later ones smaller, for some time.
+
+    Sizes are the limits halved a few times and no others, so that a teacher that compiles for a shape meets few of
+    them. After `patience` batches that fit, the next are twice as large; if that was wrong, patience doubles.
+    """
 
     limits: BatchLimits
     fill: float = 0.8  # a batch less full than this waits for the next window
+    patience: int = FIRST_PATIENCE
+    _halvings: int = 0
+    _fitting: int = 0
+    _grew: bool = False
     _waiting: list[Task] = field(default_factory=list)
+
+    @property
+    def now(self) -> BatchLimits:
+        """The limits after the halvings that memory asked for."""
+        return self.limits.halved(self._halvings)
+
+    @property
+    def holds_tasks(self) -> bool:
+        """Whether a stream was left before its end."""
+        return bool(self._waiting)
 
     def batches(self, tasks: Iterable[Task]) -> Iterator[list[Task]]:
         """Every task in one batch; those that are far from full come last."""
         stream = iter(tasks)
         while window := list(islice(stream, max(1, WINDOW - len(self._waiting)))):
-            bins = pack([*self._waiting, *window], self.limits)
-            full = [tasks for tasks in bins if self._is_full(tasks)]
-            self._waiting = [task for tasks in bins if not self._is_full(tasks) for task in tasks]
+            self._waiting += window
+            yield from self._packed(everything=False)
             if len(self._waiting) >= WINDOW:
-                full, self._waiting = bins, []
-            yield from full
-        leftover, self._waiting = self._waiting, []
-        yield from pack(leftover, self.limits)
+                yield from self._packed(everything=True)
+        yield from self._packed(everything=True)
 
-    def halve(self) -> None:
-        """Make later batches half as large, after one did not fit into memory."""
-        self.limits = self.limits.halved()
+    def did_not_fit(self, batch: Sequence[Task]) -> None:
+        """Make later batches at most half as large as this one, for which the memory was too small."""
+        if self._grew and self._fitting < self.patience:
+            self.patience = min(2 * self.patience, MOST_PATIENCE)
+        half = _load(batch, self.limits) / 2
+        while self._load_of_limits() > half and self.now != self.now.halved():
+            self._halvings += 1
+        self._fitting, self._grew = 0, False
+
+    def fitted(self) -> None:
+        """Count a batch for which the memory was enough."""
+        self._fitting += 1
+        if self._halvings and self._fitting >= self.patience:
+            self._halvings -= 1
+            self._fitting, self._grew = 0, True
+
+    def _load_of_limits(self) -> float:
+        return float(0.5**self._halvings)
+
+    def _packed(self, *, everything: bool) -> Iterator[list[Task]]:
+        """Full batches of what waits, or all; packed anew whenever the limits have changed."""
+        while True:
+            limits = self.now
+            bins = pack(self._waiting, limits)
+            ready = [tasks for tasks in bins if everything or self._is_full(tasks)]
+            kept = [tasks for tasks in bins if not (everything or self._is_full(tasks))]
+            while ready and limits == self.now:
+                batch = ready.pop(0)
+                self._waiting = [task for tasks in (*ready, *kept) for task in tasks]
+                yield batch
+            if not ready:
+                return
 
     def _is_full(self, tasks: list[Task]) -> bool:
-        limits = self.limits
-        return (
-            len(tasks) >= self.fill * limits.structures
-            or sum(task.edges for task in tasks) >= self.fill * limits.edges
-            or sum(len(task.structure) for task in tasks) >= self.fill * limits.atoms
-        )
+        return _load(tasks, self.now) >= self.fill
+
+
+def _load(tasks: Sequence[Task], limits: BatchLimits) -> float:
+    """How much of the limits a batch takes: 1 where it just fits."""
+    return max(
+        len(tasks) / limits.structures,
+        sum(len(task.structure) for task in tasks) / limits.atoms,
+        sum(task.edges for task in tasks) / limits.edges,
+    )
 
 
 @dataclass

@@ -1,33 +1,23 @@
 """Stores finished labels, some at a time."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from types import TracebackType
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from mlipdb.catalog import LabelRow
 from mlipdb.database import Database
 from mlipdb.errors import LockedError
 from mlipdb.labelling.batches import Task
+from mlipdb.labelling.options import Flush
 from mlipdb.labels import ARRAYS, Label
 from mlipdb.records import NewLabel
 
 LOCK_ATTEMPTS, LOCK_PAUSE = 600, 0.2  # seconds between attempts; two minutes in all
-
-
-@dataclass(frozen=True, kw_only=True)
-class Flush:
-    """When finished labels are stored: after so many, so many bytes or so many seconds, whichever comes first.
-
-    What a kill can lose is what was finished since; each flush makes one shard.
-    """
-
-    records: int = 1000
-    megabytes: float = 256.0
-    seconds: float = 30.0
+CHUNK = 1000  # ids in one statement
 
 
 class LabelWriter:
@@ -62,8 +52,8 @@ class LabelWriter:
         """Store what was collected, except what another process has stored since this run began."""
         records, self._records, self._bytes = self._records, [], 0
         if records:
-            with _wait_for_lock(self._db):
-                stored = self._stored([record.structure_id for record in records])
+            with wait_for_lock(self._db):
+                stored = stored_parts(self._db, self._method_id, ids=[record.structure_id for record in records])
                 fresh = [record for record in records if (record.structure_id, record.part) not in stored]
                 if fresh:
                     self._db.append_labels(fresh, method_id=self._method_id)
@@ -79,24 +69,31 @@ class LabelWriter:
         ):
             self.flush()
 
-    def _stored(self, ids: list[int]) -> set[tuple[int, int]]:
-        query = select(LabelRow.structure_id, LabelRow.part).where(
-            LabelRow.method_id == self._method_id, LabelRow.status == "done", LabelRow.structure_id.in_(ids)
-        )
-        with self._db.session() as session:
-            return {(structure_id, part) for structure_id, part in session.execute(query)}
+
+def stored_parts(db: Database, method_id: int, *, ids: Sequence[int]) -> set[tuple[int, int]]:
+    """(structure, part) of the labels of a method that are done already, among structures of ids."""
+    found: set[tuple[int, int]] = set()
+    with db.session() as session:
+        for start in range(0, len(ids), CHUNK):
+            query = select(LabelRow.structure_id, LabelRow.part).where(
+                LabelRow.method_id == method_id,
+                LabelRow.status == "done",
+                LabelRow.structure_id.in_(ids[start : start + CHUNK]),
+            )
+            found |= {(structure_id, part) for structure_id, part in session.execute(query)}
+    return found
 
 
 @contextmanager
-def _wait_for_lock(db: Database) -> Iterator[None]:
-    """The writer lock, waited for: hours of labels must not be lost to a short ingest in another process."""
+def wait_for_lock(db: Database) -> Iterator[Session]:
+    """The writer's lock and transaction, waited for: hours of labels must not be lost to a short ingest elsewhere."""
     with ExitStack() as stack:
         for attempt in range(LOCK_ATTEMPTS):
             try:
-                stack.enter_context(db.write())
+                session = stack.enter_context(db.write())
                 break
             except LockedError:
                 if attempt == LOCK_ATTEMPTS - 1:
                     raise
                 time.sleep(LOCK_PAUSE)
-        yield
+        yield session

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 import mlipdb
 from mlipdb.catalog import LabelRow
-from mlipdb.labelling import BatchLimits, Flush, label
+from mlipdb.labelling import BatchLimits, Flush, LabelOptions, label
 from mlipdb.labels import label_hash
 from mlipdb.records import NewStructure
 from mlipdb.testing.kill import run_and_kill
@@ -16,12 +16,12 @@ from mlipdb.testing.teachers import crystal, molecule
 
 PROGRAM = """
 import sys, mlipdb
-from mlipdb.labelling import BatchLimits, Flush, label
+from mlipdb.labelling import BatchLimits, Flush, LabelOptions, label
 from mlipdb.testing.potential import PairPotential
 db = mlipdb.open(sys.argv[1])
 print("ready", flush=True)
 label(db, PairPotential(), ids=db.query("all").ids, hessian_rows=int(sys.argv[2]),
-      limits=BatchLimits(structures=2), flush=Flush(records=4))
+      options=LabelOptions(limits=BatchLimits(structures=2), flush=Flush(records=4)))
 """
 
 
@@ -47,7 +47,13 @@ def test_a_killed_run_is_continued_without_loss_or_repetition(tmp_path):
     assert killed
     assert counts == sorted(counts)
     ids = db.query("all").ids
-    report = label(db, PairPotential(), ids=ids, hessian_rows=3, limits=BatchLimits(structures=50), flush=Flush())
+    report = label(
+        db,
+        PairPotential(),
+        ids=ids,
+        hessian_rows=3,
+        options=LabelOptions(limits=BatchLimits(structures=50), flush=Flush()),
+    )
     assert report.labelled + report.already == 300
     parts = sorted(stored_parts(db))
     assert len(parts) == len(set(parts))

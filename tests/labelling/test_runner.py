@@ -7,9 +7,9 @@ from sqlalchemy import func, select
 from mlipdb.catalog import LabelRow
 from mlipdb.errors import LabelError, NotFoundError
 from mlipdb.labelling.batches import BatchLimits
+from mlipdb.labelling.options import Flush, LabelOptions
 from mlipdb.labelling.rows import row_order
 from mlipdb.labelling.runner import label
-from mlipdb.labelling.writer import Flush
 from mlipdb.labels import label_hash
 from mlipdb.testing.potential import PairPotential
 
@@ -27,7 +27,7 @@ def rows_of(db, report, **where):
 
 
 def test_every_structure_gets_the_teachers_own_label(db, ids, teacher):
-    report = label(db, teacher, ids=ids, hessian_rows=2, limits=SMALL)
+    report = label(db, teacher, ids=ids, hessian_rows=2, options=LabelOptions(limits=SMALL))
     assert (report.labelled, report.already, report.failed, report.requested) == (40, 0, 0, 40)
     potential = PairPotential()
     for structure_id in ids.tolist():
@@ -78,7 +78,7 @@ def test_fewer_rows_than_are_there_need_nothing(db, ids, teacher):
 
 @pytest.mark.parametrize("wanted", ["all", 1000])
 def test_all_rows_are_three_for_each_atom(db, ids, teacher, wanted):
-    report = label(db, teacher, ids=ids, hessian_rows=wanted, limits=SMALL)
+    report = label(db, teacher, ids=ids, hessian_rows=wanted, options=LabelOptions(limits=SMALL))
     for structure_id in ids.tolist():
         found = teacher_label(db, structure_id, report)
         assert sorted(found.hessian_row_numbers.tolist()) == list(range(3 * len(db.structure(structure_id))))
@@ -100,12 +100,12 @@ def test_a_structure_with_a_foreign_element_fails_with_its_reason_and_the_rest_i
 
 def test_failures_are_skipped_until_a_retry_is_asked_for(db, ids, teacher):
     broken = Flaky(bad=5)
-    first = label(db, broken, ids=ids, limits=SMALL)
+    first = label(db, broken, ids=ids, options=LabelOptions(limits=SMALL))
     assert first.failed == 5
     broken.bad = 0
-    second = label(db, broken, ids=ids, limits=SMALL)
+    second = label(db, broken, ids=ids, options=LabelOptions(limits=SMALL))
     assert (second.skipped, second.labelled, second.already) == (5, 0, 35)
-    third = label(db, broken, ids=ids, limits=SMALL, retry_failed=True)
+    third = label(db, broken, ids=ids, options=LabelOptions(limits=SMALL), retry_failed=True)
     assert (third.skipped, third.labelled, third.already) == (0, 5, 35)
     assert rows_of(db, third, status="failed") == []
     assert len(rows_of(db, third, status="done")) == 40
@@ -168,7 +168,7 @@ class Cramped(PairPotential):
 
 def test_a_batch_that_does_not_fit_is_halved_and_later_batches_are_smaller(db, ids):
     cramped = Cramped()
-    report = label(db, cramped, ids=ids, limits=BatchLimits(structures=8))
+    report = label(db, cramped, ids=ids, options=LabelOptions(limits=BatchLimits(structures=8)))
     large = [key for key in ids.tolist() if len(db.structure(key)) == 6]
     failed = rows_of(db, report, status="failed")
     assert [row.structure_id for row in failed] == large
@@ -203,14 +203,14 @@ def test_an_error_in_the_teacher_stops_the_run_but_keeps_what_is_done(db, ids):
             return super().label(structures, request)
 
     with pytest.raises(RuntimeError, match="broken cable"):
-        label(db, Breaking(), ids=ids, limits=SMALL)
-    report = label(db, PairPotential(), ids=ids, limits=SMALL)
+        label(db, Breaking(), ids=ids, options=LabelOptions(limits=SMALL))
+    report = label(db, PairPotential(), ids=ids, options=LabelOptions(limits=SMALL))
     assert report.already > 0
     assert report.already + report.labelled == 40
 
 
 def test_labels_are_stored_as_often_as_asked(db, ids, teacher):
-    report = label(db, teacher, ids=ids, limits=SMALL, flush=Flush(records=10))
+    report = label(db, teacher, ids=ids, options=LabelOptions(limits=SMALL, flush=Flush(records=10)))
     with db.session() as session:
         shards = session.scalar(select(func.count(LabelRow.shard_id.distinct())).filter_by(method_id=report.method_id))
     assert shards == 4
@@ -226,7 +226,7 @@ def test_what_another_process_has_stored_meanwhile_is_not_doubled(db, ids):
                 label(db, PairPotential(), ids=ids[:20], hessian_rows=1)
             return super().label(structures, request)
 
-    report = label(db, Racing(), ids=ids, hessian_rows=1, limits=SMALL)
+    report = label(db, Racing(), ids=ids, hessian_rows=1, options=LabelOptions(limits=SMALL))
     assert len(rows_of(db, report)) == 40
     assert db.verify(deep=True).ok
 
@@ -242,7 +242,7 @@ def test_other_weights_of_the_same_name_are_another_method_and_are_named(db, ids
 
 def test_progress_ends_with_everything_done(db, ids, teacher):
     seen = []
-    report = label(db, teacher, ids=ids, hessian_rows=1, limits=SMALL, progress=seen.append)
+    report = label(db, teacher, ids=ids, hessian_rows=1, options=LabelOptions(limits=SMALL), progress=seen.append)
     assert [item.done for item in seen] == sorted(item.done for item in seen)
     assert (seen[-1].done, seen[-1].total, seen[-1].rows) == (40, 40, report.rows)
     assert seen[-1].seconds_left == 0.0
@@ -270,7 +270,7 @@ def test_repeated_ids_are_labelled_once(db, teacher):
 
 
 def test_stored_labels_are_the_same_whatever_the_order_and_batches(db, ids, teacher, other_db):
-    first = label(db, teacher, ids=ids, hessian_rows=2, limits=SMALL)
+    first = label(db, teacher, ids=ids, hessian_rows=2, options=LabelOptions(limits=SMALL))
     second = label(other_db, teacher, ids=ids[::-1], hessian_rows=2)
     for key in ids.tolist():
         assert label_hash(teacher_label(db, key, first)) == label_hash(teacher_label(other_db, key, second))
