@@ -1,4 +1,5 @@
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -70,7 +71,9 @@ def test_a_number_of_rows_that_makes_no_sense_is_a_usage_error(run, rows):
     assert "neither a number from 0 up nor 'all'" in " ".join(boxed.replace("│", " ").split())
 
 
-def test_a_teacher_of_a_later_release_is_an_error_that_names_the_extra(run):
+def test_a_teacher_whose_package_is_missing_is_an_error_that_names_the_extra(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # as where it is not installed
+    monkeypatch.delitem(sys.modules, "mlipdb.teachers.mace", raising=False)
     assert "mlipdb[mace]" in str(run("--teacher", "mace-mp", code=1).exception)
 
 

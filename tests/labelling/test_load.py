@@ -16,8 +16,7 @@ def test_every_published_name_is_an_entry_point():
 @pytest.mark.parametrize(
     ("name", "requirement"),
     [
-        ("mace-mp", "mlipdb[mace]"),
-        ("MACE-MP-0-medium", "mlipdb[mace]"),
+        ("UMA-S-1p1", "mlipdb[fairchem]"),
         ("chgnet", "mlipdb[chgnet]"),
         ("uma-s", "mlipdb[fairchem]"),
     ],
