@@ -8,6 +8,7 @@ import typer
 from mlipdb.cli.bundle import app as bundle_app
 from mlipdb.cli.care import gc, repair, verify
 from mlipdb.cli.db import app as db_app
+from mlipdb.cli.disagree import add_to as add_disagreements
 from mlipdb.cli.evaluate import evaluate
 from mlipdb.cli.export import export
 from mlipdb.cli.ingest import ingest
@@ -45,6 +46,7 @@ app.command()(quickstart)
 app.command()(ingest)
 app.add_typer(source_app, name="source")
 app.command()(label)
+add_disagreements(labels_app)
 app.add_typer(labels_app, name="labels")
 app.command()(train)
 app.command()(evaluate)

@@ -5,6 +5,7 @@ from mlipdb.query.fields import Field as Field
 from mlipdb.query.fields import fields as fields
 from mlipdb.query.find import count_structures as count_structures
 from mlipdb.query.find import frozen_subsets as frozen_subsets
+from mlipdb.query.find import stored_disagreements as stored_disagreements
 from mlipdb.query.find import structure_ids as structure_ids
 from mlipdb.query.summary import Answer as Answer
 from mlipdb.query.summary import StructureSummary as StructureSummary

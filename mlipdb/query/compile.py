@@ -7,7 +7,7 @@ from sqlalchemy import Boolean, Select, and_, false, func, not_, or_, select, tr
 from sqlalchemy.sql.expression import BooleanClauseList, Grouping
 
 from mlipdb.catalog import StructureRow
-from mlipdb.query.fields import Field
+from mlipdb.query.fields import NOTHING, Field
 from mlipdb.query.predicate import Constant, Predicate
 from mlipdb.query.relations import Sql
 from mlipdb.query.resolve import Condition, Conjunction, Negation, Term, resolve
@@ -23,13 +23,16 @@ class _Truth:
     false: Sql
 
 
-def select_structure_ids(text: str, *, subsets: Mapping[str, int]) -> Select[int]:
+def select_structure_ids(
+    text: str, *, subsets: Mapping[str, int], disagreements: Mapping[str, int] = NOTHING
+) -> Select[int]:
     """The ids of the structures that a filter matches, ascending.
 
-    subsets maps the names of frozen subsets to their ids. Comparisons of an unknown value match nothing, whether NOT
-    stands before them or not, as OPTIMADE says. Raises QueryError that shows the place in the filter.
+    subsets and disagreements map the names of the stored ones to their ids. Comparisons of an unknown value match
+    nothing, whether NOT stands before them or not, as OPTIMADE says. Raises QueryError that shows the place in the
+    filter.
     """
-    return select_matching(resolve(text, subsets=subsets))
+    return select_matching(resolve(text, subsets=subsets, disagreements=disagreements))
 
 
 def select_matching(condition: Condition) -> Select[int]:

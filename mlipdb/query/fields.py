@@ -1,9 +1,12 @@
 """The public fields of the filter language: name, type, unit, what it means, where it is in the catalog."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
-from mlipdb.catalog import LabelRow, Material, Source, StructureRow
+from sqlalchemy.orm import InstrumentedAttribute
+
+from mlipdb.catalog import LabelRow, Material, Source, StructureDisagreement, StructureRow
 from mlipdb.query.facets import (
     ArrayFacet,
     CodedFacet,
@@ -17,7 +20,7 @@ from mlipdb.query.facets import (
 )
 from mlipdb.query.formulas import stored_formula, stored_system
 from mlipdb.query.lists import Elements, ListRelation, Methods, Subsets, Tags
-from mlipdb.query.relations import Coded, HasArray, HessianRows, Named, OfLabel, Relation, Scalar
+from mlipdb.query.relations import Coded, HasArray, HessianRows, Named, OfDisagreement, OfLabel, Relation, Scalar
 from mlipdb.query.spacegroups import short_symbols, space_group_number
 from mlipdb.structures import ATOMIC_NUMBERS
 
@@ -28,6 +31,8 @@ NOT_STORED = {
     *("structure_features", "immutable_id", "last_modified", "type", "space_group_symbol_hall"),
     *("space_group_symbol_hermann_mauguin_extended", "space_group_symmetry_operations_xyz"),
 }
+
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class Spelling:
 class Field:
     """One field. type is integer, float, string, boolean or list; a list has items, every other type a relation.
 
-    facet is the faster way to the same answer, for the fields that have one.
+    facet is the faster way to the same answer, for the fields that have one; choices are the names of the fields that
+    say which one is meant, where a name alone could mean several.
     """
 
     name: str
@@ -54,11 +60,12 @@ class Field:
     items: ListRelation | None = None
     spelling: Spelling | None = None
     facet: FacetRelation | None = None
+    choices: tuple[str, ...] = ()
 
 
-def fields(subsets: Mapping[str, int]) -> dict[str, Field]:
-    """Every field by name; subsets are the frozen subsets and their ids."""
-    every = [*_optimade(), *_of_structure(), *_of_labels(), *_lists(subsets)]
+def fields(subsets: Mapping[str, int], disagreements: Mapping[str, int] = NOTHING) -> dict[str, Field]:
+    """Every field by name; subsets are the frozen subsets and their ids, disagreements the stored ones and theirs."""
+    every = [*_optimade(), *_of_structure(), *_of_labels(), *_of_disagreements(disagreements), *_lists(subsets)]
     return {field.name: field for field in every}
 
 
@@ -185,6 +192,28 @@ def _of_labels() -> list[Field]:
         Field("_mlipdb_has_atomic_energies", "boolean", "a label, DFT or teacher, has them", relation=atomic),
         Field("_mlipdb_n_hessian_rows", "integer", rows, relation=HessianRows()),
     ]
+
+
+def _of_disagreements(known: Mapping[str, int]) -> list[Field]:
+    forces = "spread of the forces of several methods, where it is largest; see below"
+    energy = "spread of their energies per atom, a constant per element taken off"
+    return [
+        *_of_disagreement("_mlipdb_disagreement", StructureDisagreement.forces, known, unit="eV/Å", says=forces),
+        *_of_disagreement(
+            "_mlipdb_energy_disagreement", StructureDisagreement.energy, known, unit="eV/atom", says=energy
+        ),
+    ]
+
+
+def _of_disagreement(
+    name: str, column: InstrumentedAttribute[float | None], known: Mapping[str, int], *, unit: str, says: str
+) -> list[Field]:
+    """A number of each stored disagreement by its name; without a name it is that of the only one."""
+    named = {f"{name}_{each}": number for each, number in known.items()}
+    only = next(iter(known.values())) if len(known) == 1 else None
+    plain = Field(name, "float", says, unit=unit, relation=OfDisagreement(only, column))
+    others = [Field(each, "float", says, unit, OfDisagreement(number, column)) for each, number in named.items()]
+    return [replace(plain, choices=tuple(named)) if len(named) > 1 else plain, *others]
 
 
 def _has(array: str, description: str) -> Field:

@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from mlipdb.catalog import Subset
+from mlipdb.catalog import Disagreement, Subset
 from mlipdb.catalog.packing import Bits, UnknownPackingError
 from mlipdb.query.bitmaps import Bitmaps, Truth, read_bitmaps
 from mlipdb.query.compile import select_matching
@@ -22,9 +22,19 @@ def frozen_subsets(session: Session) -> dict[str, int]:
     return {row.name: row.id for row in session.execute(select(Subset.name, Subset.id))}
 
 
+def stored_disagreements(session: Session) -> dict[str, int]:
+    """Names and ids of the stored disagreements: what a field's name may end in."""
+    return {row.name: row.id for row in session.execute(select(Disagreement.name, Disagreement.id))}
+
+
+def resolve_here(session: Session, text: str) -> Condition:
+    """What a filter asks of this catalog. Raises QueryError."""
+    return resolve(text, subsets=frozen_subsets(session), disagreements=stored_disagreements(session))
+
+
 def count_structures(session: Session, text: str) -> int:
     """The number of structures that a filter matches. Raises QueryError."""
-    condition = resolve(text, subsets=frozen_subsets(session))
+    condition = resolve_here(session, text)
     found = match_facets(session, condition)
     if found is not None:
         return int(np.bitwise_count(found[1]).sum())
@@ -34,7 +44,7 @@ def count_structures(session: Session, text: str) -> int:
 
 def structure_ids(session: Session, text: str) -> Int64[np.ndarray, " structures"]:
     """The ids of the structures that a filter matches, ascending. Raises QueryError."""
-    condition = resolve(text, subsets=frozen_subsets(session))
+    condition = resolve_here(session, text)
     found = match_facets(session, condition)
     if found is not None:
         return found[0].ids(found[1])

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from sqlalchemy import ColumnElement, Select, func, literal, not_, select, true
+from sqlalchemy import ColumnElement, Select, false, func, literal, not_, select, true
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
-from mlipdb.catalog import LabelRow, MethodRow, StructureRow
+from mlipdb.catalog import LabelRow, MethodRow, StructureDisagreement, StructureRow
 from mlipdb.query.predicate import Predicate
 
 Sql = ColumnElement[bool]
@@ -176,6 +176,32 @@ class HessianRows:
         return (
             select(each.c.structure_id).group_by(each.c.structure_id).having(not_(condition) if negated else condition)
         )
+
+
+@dataclass(frozen=True)
+class OfDisagreement:
+    """A number of how far some methods are apart; without their id no structure has one."""
+
+    disagreement: int | None
+    column: InstrumentedAttribute[float | None]
+
+    def matches(self, predicate: Predicate) -> Sql:
+        """True where some value satisfies the predicate."""
+        return self._where(predicate.sql(self.column.expression))
+
+    def fails(self, predicate: Predicate) -> Sql:
+        """True where a value is known and none satisfies the predicate."""
+        return self._where(not_(predicate.sql(self.column.expression)))
+
+    def known(self) -> Sql:
+        """True where a value is known."""
+        return self._where(self.column.is_not(None))
+
+    def _where(self, condition: Sql) -> Sql:
+        if self.disagreement is None:
+            return false()
+        numbers, mine = StructureDisagreement, StructureDisagreement.disagreement_id == self.disagreement
+        return StructureRow.id.in_(select(numbers.structure_id).where(mine, condition))
 
 
 def dft_labels() -> Ids:

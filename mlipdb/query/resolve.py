@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mlipdb.errors import QueryError, did_you_mean
 from mlipdb.query.caret import query_error
-from mlipdb.query.fields import NOT_STORED, Field, fields
+from mlipdb.query.fields import NOT_STORED, NOTHING, Field, fields
 from mlipdb.query.parse import Comparison, Node, Not, Or, Value, parse
 from mlipdb.query.predicate import COMPARISONS, SUBSTRINGS, Constant
 from mlipdb.query.words import ALIASES
@@ -56,12 +56,12 @@ class Disjunction:
 Condition = Term | Negation | Conjunction | Disjunction
 
 
-def resolve(text: str, *, subsets: Mapping[str, int]) -> Condition:
-    """What a filter asks. subsets are the frozen subsets and their ids.
+def resolve(text: str, *, subsets: Mapping[str, int], disagreements: Mapping[str, int] = NOTHING) -> Condition:
+    """What a filter asks. subsets and disagreements are those that it may name, with their ids.
 
     Raises QueryError that shows the place in the filter.
     """
-    known = fields(subsets)
+    known = fields(subsets, disagreements)
     flags = [name for name, field in known.items() if field.type == "boolean"]
     return _Resolver(text, known).node(parse(text, subsets=subsets, fields=list(known), flags=flags))
 
@@ -93,6 +93,8 @@ class _Resolver:
     def field(self, comparison: Comparison) -> Field:
         name, position = comparison.property.name, comparison.property.position
         if name in self.known:
+            if choices := self.known[name].choices:
+                raise self.error(f"{name} could mean {' or '.join(choices)}; write one of them", position=position)
             return self.known[name]
         if name in NOT_STORED:
             raise self.error(f"{name} is an OPTIMADE field that mlipdb does not store", position=position)

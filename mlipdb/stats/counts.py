@@ -23,7 +23,7 @@ from mlipdb.catalog import (
 )
 from mlipdb.catalog.label_facets import FORCE_EDGES
 from mlipdb.labels import ENERGY_KINDS
-from mlipdb.query import frozen_subsets, select_structure_ids
+from mlipdb.query import frozen_subsets, select_structure_ids, stored_disagreements
 
 ENERGY_WIDTH = 0.05  # eV/atom: the fine bins that a histogram is made from
 TAG_VALUES = 12  # of each name, the commonest
@@ -45,7 +45,8 @@ class Scope:
 
 def scope_of(session: Session, text: str) -> Scope:
     """The scope of a filter; QueryError where it makes no sense."""
-    ids = select_structure_ids(text, subsets=frozen_subsets(session))
+    named = {"subsets": frozen_subsets(session), "disagreements": stored_disagreements(session)}
+    ids = select_structure_ids(text, **named)
     everything = ids.compare(select_structure_ids("all", subsets={}))
     return Scope(text, None if everything else ids.order_by(None))
 
