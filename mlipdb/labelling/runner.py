@@ -11,6 +11,7 @@ from jaxtyping import Int64
 from mlipdb.database import Database
 from mlipdb.errors import LabelError
 from mlipdb.labelling.batches import Batcher, Task
+from mlipdb.labelling.disagreement import DisagreementReport, refresh_disagreements
 from mlipdb.labelling.dispatch import Dispatcher, Sizes, meet
 from mlipdb.labelling.options import LabelOptions
 from mlipdb.labelling.rows import RowCount, row_target, wanted_rows
@@ -51,7 +52,7 @@ class LabelReport:
     labelled structures got something new, already had all that was asked for, failed gave a reason instead, skipped
     failed in an earlier run and were not retried. rows counts new Hessian rows. reasons holds the first few failures
     as (structure id, reason). other_methods are stored methods with the same teacher name but other weights, package
-    version or arithmetic: their labels are kept apart.
+    version or arithmetic: their labels are kept apart. disagreements were brought up to date with the labels.
     """
 
     method: Method
@@ -65,6 +66,7 @@ class LabelReport:
     seconds: float
     reasons: tuple[tuple[int, str], ...]
     other_methods: tuple[Method, ...]
+    disagreements: tuple[DisagreementReport, ...] = ()
 
 
 def label(
@@ -99,6 +101,7 @@ def label(
     run = _Run(db, method_id, total=len(todo), progress=progress)
     work.do(run, _tasks(db, state, todo=todo, hessian_rows=hessian_rows))
     run.tick()
+    changed = refresh_disagreements(db, method_id=method_id)
     return LabelReport(
         method=method,
         method_id=method_id,
@@ -111,6 +114,7 @@ def label(
         seconds=run.seconds,
         reasons=tuple(run.tally.reasons),
         other_methods=_other_methods(db, method_id, method),
+        disagreements=changed,
     )
 
 
