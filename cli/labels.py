@@ -1,5 +1,7 @@
 """`mlipdb labels`: what each method has labelled, and whether it can be trusted."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -7,13 +9,15 @@ import typer
 from mlipdb.cli.context import JsonOption, open_database, show_json, talk
 
 if TYPE_CHECKING:
+    from mlipdb.labelling.comparison import LabelComparison, Line
     from mlipdb.labelling.holdings import Holding, HoldingDetails
 
 app = typer.Typer(help="Labels by method: what there is, how two compare, and taking them out.", no_args_is_help=True)
 
 MethodArgument = Annotated[str, typer.Argument(metavar="METHOD", help="Name or number of a method.")]
 HEADINGS = ("number", "method", "kind", "structures", "failed", "Hessian rows", "MB", "weights")
-NUMERIC = {"number", "structures", "failed", "Hessian rows", "MB"}
+NUMERIC = {"number", "structures", "failed", "Hessian rows", "MB", "values", "MAE", "RMSE", "slope"}
+COMPARED = ("quantity", "of", "structures", "MAE", "RMSE", "unit", "slope", "verdict", "")
 
 
 @app.command("list")
@@ -25,11 +29,7 @@ def list_command(context: typer.Context, json: JsonOption = False) -> None:
     if json:
         show_json(found)
         return
-    rows = [HEADINGS, *(_cells(holding) for holding in found)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = zip(HEADINGS, row, widths, strict=True)
-        print("  ".join(c.rjust(w) if name in NUMERIC else c.ljust(w) for name, c, w in cells).rstrip())
+    _print_table(HEADINGS, [_cells(holding) for holding in found])
 
 
 @app.command()
@@ -65,6 +65,60 @@ def drop(
         show_json(dropped)
     else:
         print(f"dropped {what}; `mlipdb gc` gives back {dropped.bytes / 1e6:.1f} MB in {dropped.shards} shards")
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    first: Annotated[str, typer.Argument(metavar="A", help="Name or number of a method, or `source`.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another; errors are of this one against the first.")],
+    subset: Annotated[str, typer.Option(help="Which structures: a frozen subset's name or any filter.")] = "all",
+    sample: Annotated[int, typer.Option(min=1, help="Structures that are read, at most.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Which structures these are.")] = 0,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one HTML file with plots as well.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare two methods, with a verdict on each quantity; exit 1 where one fails. `source`: what was ingested."""
+    from mlipdb.labelling.comparison import compare_labels
+
+    found = compare_labels(open_database(context), first, second, filter=subset, sample=sample, seed=seed)
+    if html:
+        _write_html(html, found)
+    if json:
+        show_json(found.describe())
+    else:
+        _print_comparison(found)
+    raise typer.Exit(0 if found.ok else 1)
+
+
+def _write_html(path: Path, found: "LabelComparison") -> None:
+    from mlipdb.labelling.comparison.page import write_comparison
+
+    write_comparison(path, found)
+    talk(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _print_comparison(found: "LabelComparison") -> None:
+    read = "" if found.sampled == found.structures else f", {found.sampled} of them read"
+    print(f"{found.second} against {found.first}: {found.structures} structures of {found.filter!r} have both{read}")
+    _print_table(COMPARED, [_line_cells(line) for line in found.lines])
+    for note in found.notes:
+        talk(f"note: {note}")
+
+
+def _line_cells(line: "Line") -> tuple[str, ...]:
+    numbers = ["" if value is None else f"{value:.3g}" for value in (line.mae, line.rmse)]
+    slope = "" if line.slope is None else f"{line.slope:.3f}"
+    return (line.quantity, line.of, str(line.structures), *numbers, line.unit, slope, line.verdict, line.words)
+
+
+def _print_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """Aligned columns, numbers to the right."""
+    rows = [headings, *lines]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = zip(headings, row, widths, strict=True)
+        print("  ".join(c.rjust(w) if name in NUMERIC else c.ljust(w) for name, c, w in cells).rstrip())
 
 
 def _cells(holding: "Holding") -> tuple[str, ...]:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import pytest
 import mlipdb
 from mlipdb.labelling import label
 from mlipdb.labels import Label, Method
-from mlipdb.records import NewStructure
+from mlipdb.records import NewLabel, NewStructure
 from mlipdb.testing.potential import PairPotential
 from mlipdb.testing.teachers import crystal, molecule, slab
 
@@ -67,3 +68,43 @@ def test_drop_takes_the_labels_out_and_gc_their_files(command, database):
     assert len(database.labels(1)) == 1
     assert "1 leftovers removed" in command("gc").stdout
     assert "all well" in command("verify", "--deep").stdout
+
+
+def test_compare_prints_a_verdict_for_each_quantity_and_exits_0_where_none_fails(command):
+    result = command("labels", "compare", "source", "pair-potential")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == "pair-potential (2) against source: 3 structures of 'all' have both"
+    assert lines[1].split()[:3] == ["quantity", "of", "structures"]
+    [symmetry] = [line for line in lines if line.startswith("Hessian symmetry")]
+    assert "pair-potential (2)" in symmetry
+    assert "good" in symmetry
+
+
+def test_compare_exits_1_where_a_quantity_fails(command, database):
+    taught = [label for _, label in database.read([1, 2, 3], method_id=2)]
+    turned = [replace(found, atomic_energies=found.atomic_energies + 1.0) for found in taught]
+    records = [NewLabel(structure_id=key, part=0, label=found) for key, found in enumerate(turned, start=1)]
+    database.append_labels(records, method_id=database.method_id(Method(kind="teacher", name="turned")))
+    result = command("labels", "compare", "PBE", "turned", "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert (found["ok"], found["structures"], found["first"]) == (False, 3, "PBE (1)")
+    assert [line["quantity"] for line in found["lines"] if line["verdict"] == "fails"] == ["sum of atomic energies"]
+
+
+def test_compare_takes_a_subset_and_a_sample(command):
+    assert json.loads(command("labels", "compare", 1, 2, "--subset", "nelements=1", "--json").stdout)["structures"] < 3
+    found = json.loads(command("labels", "compare", 1, 2, "--sample", 2, "--json").stdout)
+    assert (found["structures"], found["sampled"]) == (3, 2)
+
+
+def test_the_page_of_a_comparison_holds_the_table_and_the_plots(command, tmp_path):
+    pytest.importorskip("pymatviz")
+    result = command("labels", "compare", 1, 2, "--html", tmp_path / "page.html", "--json")
+    assert result.exit_code == 0, result.output
+    assert "page.html" in result.stderr
+    page = (tmp_path / "page.html").read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    for words in ("pair-potential (2) against PBE (1)", 'id="energy-aligned"', 'id="forces"', '<td class="good">good'):
+        assert words in page, words
