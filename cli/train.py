@@ -19,6 +19,9 @@ def train(
     setting: Annotated[list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Method to distil from: its name or number.")] = None,
     align: Annotated[str | None, typer.Option(help="Teacher's energies to the labels': least-squares or none.")] = None,
+    accept_labels: Annotated[
+        bool, typer.Option("--accept-labels", help="Learn a teacher's labels though they contradict the DFT labels.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="What to call the run.")] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run; it keeps its subset and recipe.")] = None,
     json: JsonOption = False,
@@ -33,7 +36,8 @@ def train(
     reporter = make_reporter(sys.stderr)
     if subset is not None and resume is None:
         chosen = load_recipe(recipe, settings=settings)
-        result = start(open_database(context), subset, recipe=chosen, reporter=reporter, teacher=teacher, name=name)
+        db, taught = open_database(context), {"teacher": teacher, "name": name}
+        result = start(db, subset, recipe=chosen, reporter=reporter, accept_labels=accept_labels, **taught)
     elif resume is not None and not (subset or settings or teacher or name):
         result = go_on(open_database(context), resume, reporter=reporter)
     else:

@@ -21,6 +21,7 @@ from mlipdb.trainers.recipe import Recipe
 from mlipdb.trainers.run_files import best_checkpoint, tidy
 from mlipdb.trainers.runs import find_run, free_name, run_folder, start_run, update_run
 from mlipdb.trainers.settings import to_mapping
+from mlipdb.trainers.trust import check_trust
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +64,19 @@ def train(
     reporter: Reporter,
     teacher: str | None = None,
     name: str | None = None,
+    accept_labels: bool = False,
 ) -> TrainResult:
     """Train a student on a frozen subset, or on a filter, which is frozen first.
 
-    teacher names the method whose atomic energies and Hessian rows are learnt beside the labels. Raises MlipdbError
-    when the data lacks what the recipe needs, TrainError when the training goes astray; the run's row then says
-    ``failed``.
+    teacher names the method whose atomic energies and Hessian rows are learnt beside the labels. Raises TrainError
+    where a teacher's labels contradict the DFT labels, unless accept_labels says that this is known; MlipdbError when
+    the data lacks what the recipe needs, TrainError when the training goes astray: the run's row then says ``failed``.
     """
     teacher_id = None if teacher is None else find_method(db, teacher, kind="teacher")
     method_id = label_method(db, recipe)
     frozen = subsets.resolve(db, subset)
+    learnt = (teacher_id, method_id)
+    check_trust(db, learnt, ids=frozen.splits["train"], accept=accept_labels, say=reporter.say)
     name = name or free_name(db, f"{frozen.name}-{recipe.model.get('name', 'nequix')}")
     plan = _Plan(name=name, subset=frozen, recipe=recipe, teacher_id=teacher_id, method_id=method_id)
     _register(db, plan)
