@@ -54,8 +54,8 @@ def _judge(found: LabelComparison, *, accept: bool, say: Callable[[str], None]) 
         first = found.first.rpartition("(")[2].removesuffix(")")
         second = found.second.rpartition("(")[2].removesuffix(")")
         raise TrainError(
-            f"{told}. See `mlipdb labels compare {first} {second}`, and repair or drop them; to learn from them all the "
-            "same, give --accept-labels"
+            f"{told}. See `mlipdb labels compare {first} {second}`, and repair or drop them; to learn from them "
+            "all the same, give --accept-labels"
         )
     say(f"WARNING: {told}; they are learnt all the same (--accept-labels)")
 
