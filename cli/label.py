@@ -1,7 +1,7 @@
 """`mlipdb label`: ask a teacher."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +10,14 @@ import typer
 from mlipdb.cli.context import JsonOption, open_database, show_json, talk
 
 if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Int64
+
+    from mlipdb.database import Database
     from mlipdb.labelling.compare import Comparison
+    from mlipdb.labelling.forecast import Forecast
     from mlipdb.labelling.runner import LabelReport, Progress
+    from mlipdb.labelling.unit import NamedTeacher
 
 
 def parse_rows(text: str) -> int | str:
@@ -62,14 +68,20 @@ def label(
     ] = "0",
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try structures that failed before.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing; say where to put the weights.")] = False,
+    pseudo: Annotated[
+        bool, typer.Option("--pseudo", help="Labels to train on: whole ones (energy, forces, stress) or none.")
+    ] = False,
+    executor: Annotated[
+        str | None, typer.Option(help="Who works: processes:4, dask:ADDRESS or parsl:FILE.py; this process by default.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Label a few, store nothing, and say what all need.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Label structures with a teacher: energy, forces, stress, atomic energies and Hessian rows."""
-    from mlipdb.labelling import TeacherOptions, compare_with_source, load_teacher
-    from mlipdb.labelling import label as run
+    from mlipdb.labelling import NamedTeacher, TeacherOptions
 
-    db = open_database(context)
-    ids = db.query(subset).ids
     options = TeacherOptions(
         weights=weights,
         offline=offline,
@@ -80,15 +92,78 @@ def label(
         settings=parse_settings(settings or []),
         worker_python=worker_python,
     )
-    chosen = load_teacher(teacher, options)
-    talk(f"{len(ids)} structures selected; teacher {chosen.info.name}, weights {chosen.info.weights_sha256[:12]}")
-    report = run(db, chosen, ids=ids, hessian_rows=hessian_rows, retry_failed=retry_failed, progress=ProgressLine())
+    named = NamedTeacher(name=teacher, options=options)
+    wish = Wish(subset=subset, hessian_rows=hessian_rows, retry_failed=retry_failed, pseudo=pseudo, executor=executor)
+    if dry_run:
+        raise typer.Exit(_forecast(open_database(context), named, wish, json=json))
+    raise typer.Exit(_label(open_database(context), named, wish, json=json))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What the user asked for beside the teacher."""
+
+    subset: str
+    hessian_rows: Any
+    retry_failed: bool
+    pseudo: bool
+    executor: str | None
+
+
+def _forecast(db: "Database", named: "NamedTeacher", wish: Wish, *, json: bool) -> int:
+    """Say what a run would take; the exit code."""
+    from mlipdb.labelling import forecast
+
+    ids = db.query(wish.subset).ids
+    talk(f"{len(ids)} structures selected; labelling a few of them in this process")
+    found = forecast(db, named(), ids=ids, hessian_rows=wish.hessian_rows, retry_failed=wish.retry_failed)
+    if json:
+        show_json(asdict(found))
+    else:
+        print("\n".join(forecast_lines(found)))
+    return 0
+
+
+def _label(db: "Database", named: "NamedTeacher", wish: Wish, *, json: bool) -> int:
+    """Label, and say what was done; the exit code."""
+    from mlipdb.labelling import compare_with_source
+
+    ids = db.query(wish.subset).ids
+    report = _run(db, named, wish, ids=ids)
     check = compare_with_source(db, report.method_id, ids=ids)
     if json:
         show_json({**asdict(report), "comparison": check and asdict(check)})
     else:
-        print("\n".join([*report_lines(report), *comparison_lines(check)]))
-    raise typer.Exit(1 if report.failed and not (report.labelled or report.already) else 0)
+        print("\n".join([*report_lines(report, pseudo=wish.pseudo), *comparison_lines(check)]))
+    return 1 if report.failed and not (report.labelled or report.already) else 0
+
+
+def _run(
+    db: "Database", named: "NamedTeacher", wish: Wish, *, ids: "Int64[np.ndarray, ' structures']"
+) -> "LabelReport":
+    """In this process, or by an executor's workers."""
+    from mlipdb.labelling import LabelOptions, open_executor
+    from mlipdb.labelling import label as run
+
+    rows, again = wish.hessian_rows, wish.retry_failed
+    if wish.executor is None:
+        teacher, options = named(), LabelOptions(pseudo=wish.pseudo)
+        talk(f"{len(ids)} structures selected; teacher {teacher.info.name}, weights {teacher.info.weights_sha256[:12]}")
+        return run(
+            db, teacher, ids=ids, hessian_rows=rows, retry_failed=again, options=options, progress=ProgressLine()
+        )
+    with open_executor(wish.executor) as force:
+        talk(f"{len(ids)} structures selected; {force.workers} workers of {wish.executor} load {named.name}")
+        return run(
+            db,
+            named,
+            ids=ids,
+            hessian_rows=rows,
+            retry_failed=again,
+            executor=force.executor,
+            options=LabelOptions(pseudo=wish.pseudo, workers=force.workers),
+            progress=ProgressLine(),
+        )
 
 
 class ProgressLine:
@@ -112,7 +187,19 @@ class ProgressLine:
         )
 
 
-def report_lines(report: "LabelReport") -> list[str]:
+def forecast_lines(found: "Forecast") -> list[str]:
+    """What a run would take, for people."""
+    return [
+        f"to label    {found.structures} structures, {found.rows} Hessian rows ({found.already} structures have "
+        f"everything already, {found.skipped} failed in earlier runs)",
+        f"time        about {_span(found.seconds)} in one process like this one",
+        f"disk        about {found.bytes / 1e6:.1f} MB",
+        f"probe       {found.probed} structures, {found.failed} of them failed; nothing was stored",
+        *(f"            structure {identity}: {reason}" for identity, reason in found.reasons[:3]),
+    ]
+
+
+def report_lines(report: "LabelReport", *, pseudo: bool = False) -> list[str]:
     """What a run did, for people."""
     method = report.method
     lines = [
@@ -129,6 +216,8 @@ def report_lines(report: "LabelReport") -> list[str]:
     if report.seconds and report.labelled:
         per_second = f"{report.labelled / report.seconds:.1f} structures/s, {report.rows / report.seconds:.1f} rows/s"
         lines.append(f"time        {_span(report.seconds)}, {per_second}")
+    if pseudo:
+        lines.append(f"train       mlipdb train --subset SUBSET --set data.method={report.method_id}")
     for other in report.other_methods:
         lines.append(
             f"note        {other.name} with weights {(other.weights_sha256 or '')[:12]} ({other.package} "

@@ -105,8 +105,8 @@ def _statistics(db: Database, subset: FrozenSubset, found: Survey, *, recipe: Re
 
 
 def label_method(db: Database, recipe: Recipe) -> int | None:
-    """The method whose labels are learnt; None for those that came with the structures."""
-    return find_method(db, recipe.data.method, kind="dft") if recipe.data.method else None
+    """The method whose labels are learnt, a teacher's (pseudo-labels) as well; None for those of the structures."""
+    return find_method(db, recipe.data.method) if recipe.data.method else None
 
 
 def subset_elements(db: Database, subset: FrozenSubset) -> frozenset[int]:

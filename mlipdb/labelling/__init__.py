@@ -3,6 +3,9 @@
 from mlipdb.labelling.batches import BatchLimits as BatchLimits
 from mlipdb.labelling.compare import Comparison as Comparison
 from mlipdb.labelling.compare import compare_with_source as compare_with_source
+from mlipdb.labelling.executors import open_executor as open_executor
+from mlipdb.labelling.forecast import Forecast as Forecast
+from mlipdb.labelling.forecast import forecast as forecast
 from mlipdb.labelling.holdings import drop_labels as drop_labels
 from mlipdb.labelling.holdings import list_holdings as list_holdings
 from mlipdb.labelling.holdings import show_holding as show_holding

@@ -1,9 +1,12 @@
 """A pool of worker processes that outlives its workers: one that is killed costs the call that it had, no other."""
 
+import os
 import queue
+import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
+from contextlib import suppress
 from typing import Any
 
 from mlipdb.errors import MlipdbError
@@ -11,7 +14,6 @@ from mlipdb.ingest.process import WorkerDied, WorkerProcess
 
 PATIENCE = 7 * 86400.0  # seconds that one call may take
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
-_END: Any = None
 
 
 class ProcessPool(Executor):
@@ -52,10 +54,11 @@ class ProcessPool(Executor):
                 if cancel_futures:
                     self._cancel()
                 for _ in self._threads:
-                    self._calls.put(_END)
+                    self._calls.put(None)
         if cancel_futures:
-            for worker in list(self._alive):
-                worker.stop()
+            for pid in self.pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)  # its thread waits for it, and sees it go
         if wait:
             for thread in self._threads:
                 thread.join()
@@ -71,19 +74,20 @@ class ProcessPool(Executor):
 
     def _serve(self) -> None:
         """One worker after another, each until it dies or there is nothing left to do."""
-        while (item := self._calls.get()) is not _END:
+        while (item := self._calls.get()) is not None:
             try:
                 with WorkerProcess(call) as worker:
                     self._alive.add(worker)
                     try:
-                        while item is not _END:
+                        while item is not None:
                             _answer(worker, *item)
                             item = self._calls.get()
                     finally:
                         self._alive.discard(worker)
                     return
-            except WorkerDied:
-                continue
+            except WorkerDied as error:
+                if item is not None and not item[0].done():  # it died before it took the call
+                    item[0].set_exception(BrokenExecutor(str(error)))
 
 
 def _answer(worker: WorkerProcess, future: Future[Any], task: Call) -> None:

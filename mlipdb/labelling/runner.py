@@ -99,7 +99,7 @@ def label(
     skipped = incomplete & state.failed & (not retry_failed)
     todo = np.flatnonzero(incomplete & ~skipped)
     run = _Run(db, method_id, total=len(todo), progress=progress)
-    work.do(run, _tasks(db, state, todo=todo, hessian_rows=hessian_rows))
+    work.do(run, tasks_of(db, state, todo=todo, hessian_rows=hessian_rows))
     run.tick()
     changed = refresh_disagreements(db, method_id=method_id)
     return LabelReport(
@@ -161,7 +161,7 @@ def _elsewhere(teacher: Teacher | LoadTeacher, executor: Executor, options: Labe
                 load=teacher,
                 method=info.method(),
                 uuid=run.db.uuid,
-                spool=spool.folder.absolute(),
+                spool=spool.visible,
                 limits=options.limits,
                 pseudo=options.pseudo,
             )
@@ -196,7 +196,7 @@ class _Run:
             )
 
 
-def _tasks(
+def tasks_of(
     db: Database, state: LabelState, *, todo: Int64[np.ndarray, " structures"], hessian_rows: RowCount
 ) -> Iterator[Task]:
     """What to do for each structure that is not complete."""

@@ -42,6 +42,11 @@ class Spool:
         self._method_id = method_id
         self._lock = WriterLock(self.folder / "lock")
 
+    @property
+    def visible(self) -> Path:
+        """Where workers look for it."""
+        return self.folder.absolute()
+
     def __enter__(self) -> "Spool":
         self.folder.mkdir(parents=True)
         self._lock.__enter__()

@@ -67,3 +67,60 @@ def test_tasks_are_taken_lazily():
 def test_structures_without_edges_are_batched_by_count(edges):
     batches = pack([task(key, edges=edges, atoms=1) for key in range(17)], LIMITS)
     assert [len(batch) for batch in batches] == [8, 8, 1]
+
+
+def stream_of(count, edges=10):
+    return (task(key, edges=edges) for key in range(count))
+
+
+def run_with_room_for(structures, batcher, tasks):
+    """Sizes of batches when memory has room for so many structures, and how many of them were refused."""
+    sizes, refused = [], 0
+    for batch in batcher.batches(tasks):
+        if len(batch) > structures:
+            refused += 1
+            batcher.did_not_fit(batch)  # the caller splits it
+        else:
+            batcher.fitted()
+        sizes.append(len(batch))
+    return sizes, refused
+
+
+WIDE = BatchLimits(structures=64, atoms=10_000, edges=100_000)
+
+
+def test_one_batch_that_does_not_fit_makes_those_after_it_half_as_large():
+    batcher = Batcher(limits=WIDE, patience=10_000)
+    sizes, refused = run_with_room_for(40, batcher, stream_of(1000))
+    assert refused == 1
+    assert sizes[:3] == [64, 32, 32]
+    assert sum(sizes) == 1000
+
+
+def test_batches_that_were_packed_before_are_packed_again():
+    batcher = Batcher(limits=WIDE, patience=10_000)
+    sizes, refused = run_with_room_for(4, batcher, stream_of(600))
+    assert (sizes[:4], refused) == ([64, 32, 16, 8], 4)
+    assert max(sizes[4:]) <= 4
+
+
+def test_after_some_that_fit_batches_grow_again_to_the_limits():
+    batcher = Batcher(limits=WIDE)
+    batcher.did_not_fit([task(key, edges=10) for key in range(64)])
+    assert batcher.now.structures == 32
+    sizes, refused = run_with_room_for(64, batcher, stream_of(2000))
+    assert refused == 0
+    assert sizes[:17] == [32] * 16 + [64]
+
+
+def test_growth_that_was_wrong_is_tried_less_and_less():
+    batcher = Batcher(limits=WIDE)
+    sizes, refused = run_with_room_for(40, batcher, stream_of(20_000))
+    assert refused <= 7  # of some 600 batches
+    assert sizes.count(32) > 500
+
+
+def test_a_batch_far_below_the_limits_that_does_not_fit_lowers_them_below_it():
+    batcher = Batcher(limits=WIDE)
+    batcher.did_not_fit([task(key, edges=10) for key in range(10)])
+    assert batcher.now.structures <= 5
