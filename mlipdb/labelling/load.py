@@ -2,6 +2,7 @@
 
 from mlipdb import registry
 from mlipdb.errors import MissingExtraError
+from mlipdb.labelling.foreign import ForeignTeacher
 from mlipdb.labelling.teacher import LoadableTeacher, Teacher, TeacherOptions
 
 GROUP = "mlipdb.teachers"
@@ -27,8 +28,11 @@ def teacher_names() -> tuple[str, ...]:
 def load_teacher(name: str, options: TeacherOptions = DEFAULTS) -> Teacher:
     """The teacher of a name; one with a colon, such as ``ase:module.Class``, is found by what stands before it.
 
+    With options.worker_python it is loaded in that environment, which need not know what this one does.
     Raises ConfigError for an unknown name, MissingExtraError for a teacher that another package brings.
     """
+    if options.worker_python is not None:
+        return ForeignTeacher(name, options, python=options.worker_python)
     family = name.partition(":")[0]
     if family not in teacher_names():
         _refuse_planned(family)

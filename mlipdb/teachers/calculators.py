@@ -6,6 +6,7 @@ import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ class Origin:
         """By the installed packages; a file of the user's own has its hash for a version."""
         top = kind.__module__.partition(".")[0]
         path = f"{kind.__module__}.{kind.__qualname__}"
-        packages = metadata.packages_distributions().get(top, ())
+        packages = _packages().get(top, ())
         if packages:
             return cls(path=path, package=packages[0], version=metadata.version(packages[0]))
         source = Path(inspect.getfile(kind)).read_bytes()
@@ -81,6 +82,12 @@ class Origin:
         """The hash that stands for the weights: of class, package, version and arguments."""
         told = json.dumps([self.path, self.package, self.version, dict(arguments)], sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _packages() -> Mapping[str, list[str]]:
+    """Which package brought each top-level module; reading all their metadata takes a second."""
+    return metadata.packages_distributions()
 
 
 def _calculates(found: object) -> bool:
