@@ -12,6 +12,7 @@ from mlipdb.catalog.dropping import DroppedLabels, drop_label_rows, labels_with_
 from mlipdb.catalog.rows import method_of
 from mlipdb.database import Database
 from mlipdb.errors import ConfigError
+from mlipdb.labelling.disagreement import clear_disagreements
 from mlipdb.labels import ENERGY_KINDS, Method
 from mlipdb.methods import find_method
 
@@ -87,6 +88,7 @@ def drop_labels(db: Database, name: str) -> DroppedLabels:
                 f"{inside} labels of method {name!r} came with the structures and are in their shards; only labels "
                 f"that `mlipdb label` made can be dropped (`mlipdb labels list` says which those are)"
             )
+        clear_disagreements(session, method)
         return drop_label_rows(session, method)
 
 

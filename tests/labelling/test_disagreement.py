@@ -15,13 +15,13 @@ from mlipdb.catalog.copy import copy_catalog
 from mlipdb.errors import ConfigError, LabelError, LockedError, NotFoundError, QueryError
 from mlipdb.labelling import disagreement, spread
 from mlipdb.labelling.disagreement import (
-    clear_disagreements,
     disagree,
     disagreements,
     forget_disagreement,
     refresh_disagreements,
 )
 from mlipdb.labelling.disputed import most_disputed
+from mlipdb.labelling.holdings import drop_labels
 from mlipdb.labelling.runner import label
 from mlipdb.labels import Label, Method
 from mlipdb.records import NewLabel, NewStructure
@@ -254,9 +254,7 @@ def test_dropped_labels_take_their_numbers_along_and_new_ones_bring_them_back(db
     a, b, c = (teach(db, name) for name in "abc")
     for methods in ([a, b], [b, c]):
         disagree(db, methods)
-    with db.write() as session:
-        session.execute(delete(LabelRow).where(LabelRow.method_id == a))
-        clear_disagreements(session, a)
+    drop_labels(db, "a")
     assert numbers(db, "a_b") == {}
     assert len(numbers(db, "b_c")) == COUNT
     teach(db, "a", ids=[3, 4])

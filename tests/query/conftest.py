@@ -11,11 +11,13 @@ from sqlalchemy.orm import Session
 
 from mlipdb.catalog import (
     Base,
+    Disagreement,
     LabelRow,
     Material,
     MethodRow,
     ShardRow,
     Source,
+    StructureDisagreement,
     StructureElement,
     StructureRow,
     StructureTag,
@@ -29,6 +31,7 @@ from mlipdb.structures import ATOMIC_NUMBERS, chemical_system, reduced_formula
 
 METHODS = {1: ("PBE", "dft"), 2: ("r2SCAN", "dft"), 3: ("nequix-mp-1", "teacher"), 4: ("mace_mp", "teacher")}
 SUBSETS = {"first": 1, "second_half": 2, "nobody": 3}
+DISAGREEMENTS = {"pair": 1, "three_of_them": 2}
 TAGS = [("subset", "SPICE Dipeptides"), ("subset", "µ=1"), ("split", "train"), ("split", "test")]
 SYMBOLS = ["Li", "Fe", "O", "Y", "Zr", "P"]
 GROUPS = [None, 1, 5, 8, 62, 194, 221]
@@ -63,6 +66,7 @@ class FakeStructure:
     tags: dict[str, str]
     labels: list[FakeLabel] = field(default_factory=list)
     subsets: list[str] = field(default_factory=list)
+    disagreements: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)  # forces, energy
 
     @property
     def composition(self) -> dict[int, int]:
@@ -77,7 +81,7 @@ class FakeCatalog:
 
     def ids(self, text: str) -> list[int]:
         with Session(self.engine) as session:
-            return list(session.scalars(select_structure_ids(text, subsets=self.subsets)))
+            return list(session.scalars(select_structure_ids(text, subsets=self.subsets, disagreements=DISAGREEMENTS)))
 
     def found(self, text: str) -> list[int]:
         """From facets where they can answer."""
@@ -105,6 +109,11 @@ def random_structure(draw: random.Random, number: int) -> FakeStructure:
         tags={name: value for name, value in draw.sample(TAGS, 2) if draw.random() < 0.7},
         labels=[label for method in METHODS for label in random_parts(draw, method)],
         subsets=[name for name in ("first", "second_half") if draw.random() < 0.4],
+        disagreements={
+            name: (draw.choice([None, 0.05, 2.5]), draw.choice([None, 0.05]))
+            for name in DISAGREEMENTS
+            if draw.random() < 0.6
+        },
     )
 
 
@@ -141,6 +150,8 @@ def insert(session: Session, structures: list[FakeStructure]) -> None:
     session.add(ShardRow(id=1, path="-", first_structure_id=1, last_structure_id=150, sealed_at=when, **shard))
     frozen = {"filter": "-", "hash": "-", "size": 0, "split_by": "material", "fractions": "90/5/5", "seed": 0}
     session.add_all(Subset(id=number, name=name, created_at=when, **frozen) for name, number in SUBSETS.items())
+    shown = {"filter": "all", "constants": {}, "updated_at": when}
+    session.add_all(Disagreement(id=number, name=name, **shown) for name, number in DISAGREEMENTS.items())
     session.add_all(Tag(id=number, name=name, value=value) for number, (name, value) in enumerate(TAGS, 1))
     session.flush()
     for structure in structures:
@@ -191,6 +202,9 @@ def dependent_rows(structure: FakeStructure) -> Iterator[Base]:
         )
     for tag in structure.tags.items():
         yield StructureTag(tag_id=TAGS.index(tag) + 1, structure_id=structure.id)
+    for name, (forces, energy) in structure.disagreements.items():
+        row = {"disagreement_id": DISAGREEMENTS[name], "structure_id": structure.id, "labels": bytes(16)}
+        yield StructureDisagreement(forces=forces, energy=energy, **row)
     for name in structure.subsets:
         yield SubsetMember(subset_id=SUBSETS[name], structure_id=structure.id, split="train")
 

@@ -38,6 +38,10 @@ def hessian_rows(structure: Any) -> list[int]:
     return [max(totals.values(), default=0)]
 
 
+def disagreement(name: str, place: int) -> Callable[[Any], list[Any]]:
+    return lambda s: [s.disagreements[name][place]] if name in s.disagreements else []
+
+
 def volume_per_atom(structure: Any) -> list[Any]:
     return [None if structure.volume is None else structure.volume / sum(structure.counts.values())]
 
@@ -60,6 +64,9 @@ NUMBERS: dict[str, Callable[[Any], list[Any]]] = {
     "_mlipdb_energy_per_atom": per_atom,
     "_mlipdb_max_force": dft("force"),
     "_mlipdb_n_hessian_rows": hessian_rows,
+    "_mlipdb_disagreement_pair": disagreement("pair", 0),
+    "_mlipdb_disagreement_three_of_them": disagreement("three_of_them", 0),
+    "_mlipdb_energy_disagreement_pair": disagreement("pair", 1),
 }
 STRINGS: dict[str, Callable[[Any], list[Any]]] = {
     "_mlipdb_source": lambda s: [s.source],
