@@ -10,7 +10,6 @@ DEFAULTS = TeacherOptions()
 
 # Well-known teachers whose adapters are not written yet, with what each will need; a name may go on after a dash.
 PLANNED = {
-    "chgnet": "mlipdb[chgnet]",
     "esen": "mlipdb[fairchem]",
     "fairchem": "mlipdb[fairchem]",
     "m3gnet": "matgl",

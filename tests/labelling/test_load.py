@@ -17,7 +17,6 @@ def test_every_published_name_is_an_entry_point():
     ("name", "requirement"),
     [
         ("UMA-S-1p1", "mlipdb[fairchem]"),
-        ("chgnet", "mlipdb[chgnet]"),
         ("uma-s", "mlipdb[fairchem]"),
     ],
 )
