@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -57,7 +58,8 @@ class Dispatcher:
                 tick()
         except BaseException:
             for future in self._flying:
-                future.cancel()
+                with suppress(NotImplementedError):  # Parsl cannot
+                    future.cancel()
             raise
 
     def _fill(self, tasks: Iterator[Task]) -> bool:

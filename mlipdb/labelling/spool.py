@@ -40,7 +40,8 @@ class Spool:
         self.folder = db.path / FOLDER / uuids.uuid4().hex
         self._db = db
         self._method_id = method_id
-        self._lock = WriterLock(self.folder / "lock")
+        self._draft = self.folder.with_name(f".{self.folder.name}")
+        self._lock = WriterLock(self._draft / "lock")
 
     @property
     def visible(self) -> Path:
@@ -48,9 +49,9 @@ class Spool:
         return self.folder.absolute()
 
     def __enter__(self) -> "Spool":
-        self.folder.mkdir(parents=True)
+        (self._draft / "shards").mkdir(parents=True)
         self._lock.__enter__()
-        (self.folder / "shards").mkdir()
+        self._draft.rename(self.folder)  # locked before another run may take it for a dead one's
         return self
 
     def __exit__(
@@ -87,7 +88,7 @@ class Spool:
 def adopt_leftovers(db: Database) -> int:
     """Store the labels that dead runs left in the spool; how many shards there were. Runs that live are left alone."""
     adopted = 0
-    for folder in sorted((db.path / FOLDER).glob("*")):
+    for folder in sorted((db.path / FOLDER).glob("[!.]*")):
         try:
             with WriterLock(folder / "lock"):
                 shards, _ = find_shards(folder, uuid=db.uuid)

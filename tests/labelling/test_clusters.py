@@ -78,6 +78,13 @@ def test_a_killed_dask_worker_costs_nothing(db, ids, dask_address, tmp_path):
     check_everything_once(db, report)
 
 
+THREADS = """
+from parsl import Config
+from parsl.executors.threads import ThreadPoolExecutor
+
+config = Config(executors=[ThreadPoolExecutor(max_threads=2)], run_dir={run_dir!r}, usage_tracking=0, strategy="none")
+"""
+
 PARSL = """
 from parsl import Config
 from parsl.executors import HighThroughputExecutor
@@ -120,20 +127,32 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("deadly", [False, True], ids=["undisturbed", "killed"])
-def test_parsl_workers_label_each_structure_once(db, ids, tmp_path, deadly):
+@pytest.mark.parametrize(
+    ("text", "deadly"), [(THREADS, False), (PARSL, False), (PARSL, True)], ids=["threads", "processes", "killed"]
+)
+def test_parsl_workers_label_each_structure_once(db, ids, tmp_path, text, deadly):
     # in a process of its own: Parsl keeps threads and a state for the whole process
     pytest.importorskip("parsl")
     config, program = tmp_path / "config.py", tmp_path / "submit.py"
-    config.write_text(PARSL.replace("{run_dir!r}", repr(str(tmp_path / "runs"))))
+    config.write_text(text.replace("{run_dir!r}", repr(str(tmp_path / "runs"))))
     program.write_text(PARSL_SUBMITTER)
     died = tmp_path / "died"
     words = [sys.executable, str(program), str(db.path), str(config), str(died) if deadly else ""]
     # its programs are found beside the interpreter
     path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        words, capture_output=True, text=True, cwd=tmp_path, env=os.environ | path, timeout=280, check=False
-    )
-    assert "labelled=40 failed=0" in done.stdout, done.stderr[-2000:]
+    program_output = output_of(words, cwd=tmp_path, env=os.environ | path)
+    assert "labelled=40 failed=0" in program_output
     assert died.exists() == deadly
     check_everything_once(db, label(db, LoadPotential()(), ids=ids))
+
+
+def output_of(words, **where):
+    """What a program prints; it and what it started are ended when it takes too long."""
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, **where
+    ) as process:
+        try:
+            return process.communicate(timeout=250)[0]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
