@@ -100,7 +100,7 @@ class Worker:
             return
         assert isinstance(self.reader, SplitReader)  # its blocks are the ones that are raw
         try:
-            for record in block.records:
+            for record in block.whole_records():
                 yield _checked(self.reader.parse(record, block.path))
         except IngestError as error:
             done.error = str(error)
