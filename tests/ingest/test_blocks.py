@@ -2,7 +2,7 @@
 
 import gzip
 import json
-import pickle  # blocks travel between our own processes; nothing of it is stored
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 
@@ -16,8 +16,8 @@ TEXT = json.dumps({"mp-1": {f"mp-{number}-0-0": {"filler": "x" * 2000, "n": numb
 def sent(path):
     """The one block of a file, with what another process gets of it, and the size of that in bytes."""
     [block] = blocks(MptrjReader(), path, file=path.name, options={})
-    data = pickle.dumps(block)
-    return block, pickle.loads(data), len(data)
+    data = bytes(ForkingPickler.dumps(block))
+    return block, ForkingPickler.loads(data), len(data)
 
 
 def test_a_block_of_a_plain_file_is_sent_as_places_and_read_again_where_it_arrives(tmp_path):
