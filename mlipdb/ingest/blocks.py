@@ -65,7 +65,14 @@ class RawBlock:
         if isinstance(self.records[0][3], bytes):
             yield from self.records
             return
-        with self.path.open("rb") as file:
+        try:
+            file = self.path.open("rb")
+        except OSError as error:
+            raise IngestError(
+                f"{self.path} cannot be read any more, before {self.location} ({error.strerror}); "
+                "put it back and repeat the command"
+            ) from error
+        with file:
             if _stamp(os.fstat(file.fileno())) != self.stamp:
                 raise IngestError(
                     f"{self.path} has changed while it was read, before {self.location}; let nothing write to it and "

@@ -39,6 +39,15 @@ def test_a_block_of_a_packed_file_takes_its_bytes_along(tmp_path):
     assert list(arrived.whole_records()) == list(block.whole_records())
 
 
+def test_a_file_that_goes_away_while_it_is_read_is_named(tmp_path):
+    path = tmp_path / "plain.json"
+    path.write_text(TEXT)
+    _, arrived, _ = sent(path)
+    path.unlink()
+    with pytest.raises(IngestError, match="cannot be read any more, before byte"):
+        list(arrived.whole_records())
+
+
 def test_a_file_that_changes_while_it_is_read_is_an_error_and_not_other_numbers(tmp_path):
     path = tmp_path / "plain.json"
     path.write_text(TEXT)
