@@ -1,20 +1,24 @@
 """What it costs to store structures with labels, step by step, and how large they become.
 
-    python bench/append.py MPTRJ_FILE [--copies 20]
+    python bench/append.py MPTRJ_FILE [--copies 20] [--peer-python PEERS/bin/python]
 
 copies repeats the file under new ids, in appends of 16,384 as an ingest makes them. Hashes are computed anew. One
 core: the process pins itself. "store" is encoding and sealing: records on disk, synced, hashed, renamed. "append" is
-the whole Database.append of new structures: encoding, sealing, and all rows in one committed transaction.
+the whole Database.append of new structures: encoding, sealing, and all rows in one committed transaction. Cycles are
+looked for seldom, as append itself has it. Peers write the same file from ASE Atoms that are in memory.
 """
 
 import argparse
+import json
 import os
+import subprocess
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import mlipdb
+from mlipdb.collector import patient_collector
 from mlipdb.ingest import Frame
 from mlipdb.ingest.readers.mptrj import MptrjReader
 from mlipdb.labels import Method
@@ -102,17 +106,26 @@ def whole(frames, copies, folder, clock):
     return shards / 2, (folder / "db" / "catalog.sqlite").stat().st_size / 2
 
 
+def show_peers(chosen, alone, whole):
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [chosen.peer_python, str(Path(__file__).with_name("peer_append.py")), str(chosen.file), scratch]
+        rates = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    for name, rate in rates.items():
+        print(f"{name:44s} {rate:9,.0f} structures/s; store alone is {alone / rate:.1f}x, append {whole / rate:.1f}x")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("--copies", type=int, default=20)
+    parser.add_argument("--peer-python", help="an environment with ase-db-backends")
     chosen = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     frames = [item for item in MptrjReader().frames(chosen.file, {}) if isinstance(item, Frame)]
     count = chosen.copies * len(frames)
     atoms = chosen.copies * sum(len(frame.structure) for frame in frames)
     clock = Clock()
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, patient_collector():
         alone = store_alone(frames, chosen.copies, Path(scratch), clock)
         shards, catalog = whole(frames, chosen.copies, Path(scratch), clock)
     print(f"{count:,} structures, {atoms:,} atoms")
@@ -123,6 +136,8 @@ def main():
     clock.show(["prepare"], count, "  prepare: encode, columns, hashes")
     clock.show(["append prepared"], count, "append of prepared records (one of the workers)")
     clock.show(["append"], count, "append, everything in this process")
+    if chosen.peer_python:
+        show_peers(chosen, count / sum(clock.wall[step] for step in steps), count / clock.wall["append"])
     sizes = f"{alone / atoms:.1f} B/atom in shards without facts, {shards / atoms:.1f} with them"
     print(f"{sizes}, {catalog / atoms:.1f} in the catalog")
 

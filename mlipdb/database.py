@@ -218,7 +218,7 @@ class Database:
         symmetry says what searched for space groups; duplicates and rejected are added to the source's counts. A
         crash before the commit leaves at most a file that `verify` names and `gc` removes.
         """
-        with patient_collector(), self._lock:
+        with self._lock, patient_collector():  # in this order: threads must not restore one another's thresholds
             ready = _ready(records)
             first = self._next_structure_id()
             encoded = [(identity, record.record) for identity, record in enumerate(ready, start=first)]

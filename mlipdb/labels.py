@@ -82,12 +82,21 @@ class Label:
 FIELDS = tuple(item.name for item in fields(Label))
 
 
+_NO_QUANTITIES = ("properties", "method", "method_id", "atomic_energies_include_e0")
 ARRAYS = ("forces", "stress", "magmoms", "atomic_energies", "hessian_rows")
 
 
 def present_arrays(label: Label) -> tuple[str, ...]:
     """Names of the arrays that the label has."""
     return tuple(name for name in ARRAYS if getattr(label, name) is not None)
+
+
+def says_nothing(label: Label) -> bool:
+    """Whether the label has no quantity at all: then there is nothing to store."""
+    if label.forces is not None or label.energy_uncorrected is not None:
+        return False
+    known = (getattr(label, name) for name in FIELDS if name not in _NO_QUANTITIES)
+    return not label.properties and all(value is None for value in known)
 
 
 def check_label(label: Label, *, natoms: int, pbc: tuple[bool, bool, bool]) -> None:

@@ -51,6 +51,14 @@ def test_a_structure_and_its_label_come_back_bit_for_bit(db):
         assert label.method == PBE
 
 
+def test_a_label_that_says_nothing_is_no_label(db):
+    source = db.open_source("sample", reader="none", uri="nowhere")
+    silent = [replace(record, label=Label(method=PBE)) for record in sample_records(1)]
+    [identity] = db.append(silent, source_id=source, method_id=db.method_id(PBE))
+    assert db.labels(identity) == []
+    assert db.verify(deep=True).ok
+
+
 def test_bulk_reading_keeps_the_order_that_was_asked_for(db):
     ids = fill(db, 20)
     order = np.random.default_rng(3).permutation(ids)

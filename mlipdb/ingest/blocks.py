@@ -1,5 +1,6 @@
 """What is handed to a worker process at a time: a few hundred records of one file."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from mlipdb.errors import IngestError
 from mlipdb.ingest.json_records import RawRecord
+from mlipdb.ingest.packing import HEAD, packing_of
 from mlipdb.ingest.reader import Frame, Reader, Rejected
 
 RECORDS = 512  # in a block, which a worker is busy with for some 100 ms
@@ -29,21 +31,68 @@ class FrameBlock:
         return self.items[0].location
 
 
+Stamp = tuple[int, int]  # size and time of the last change of a file
+
+
 @dataclass(frozen=True)
 class RawBlock:
-    """Records as they stand in a file, to be parsed by whoever gets the block; path is for messages."""
+    """Records as they stand in a file, to be parsed by whoever gets the block; path is for messages.
+
+    With a stamp, records are slices of the file as it was then: sent to another process, the block takes along only
+    where they stand.
+    """
 
     file: str
     path: Path
     records: tuple[RawRecord, ...]
+    stamp: Stamp | None = None
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.stamp is None:
+            return vars(self)
+        return {**vars(self), "records": tuple((*keys, len(data)) for *keys, data in self.records)}
 
     @property
     def location(self) -> str:
         """Where its first record is."""
         return f"byte {self.records[0][2]}"
+
+    def whole_records(self) -> Iterator[RawRecord]:
+        """The records with their bytes; IngestError where the file has changed since they were found."""
+        if isinstance(self.records[0][3], bytes):
+            yield from self.records
+            return
+        try:
+            file = self.path.open("rb")
+        except OSError as error:
+            raise IngestError(
+                f"{self.path} cannot be read any more, before {self.location} ({error.strerror}); "
+                "put it back and repeat the command"
+            ) from error
+        with file:
+            if _stamp(os.fstat(file.fileno())) != self.stamp:
+                raise IngestError(
+                    f"{self.path} has changed while it was read, before {self.location}; let nothing write to it and "
+                    "repeat the command"
+                )
+            for group, key, offset, size in self.records:
+                file.seek(offset)
+                yield group, key, offset, file.read(size)
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_size, status.st_mtime_ns
+
+
+def _plain_stamp(reader: Reader, path: Path) -> Stamp | None:
+    """The stamp of a file whose records are slices of it; None where they are unpacked or made."""
+    if not getattr(reader, "raw_is_slice", False):
+        return None
+    with path.open("rb") as file:
+        return _stamp(os.fstat(file.fileno())) if packing_of(file.read(HEAD)) is None else None
 
 
 Block = FrameBlock | RawBlock
@@ -51,7 +100,10 @@ Block = FrameBlock | RawBlock
 
 @runtime_checkable
 class SplitReader(Protocol):
-    """A reader whose format can be cut into records much faster than they are parsed; a second, quicker way in."""
+    """A reader whose format can be cut into records much faster than they are parsed; a second, quicker way in.
+
+    It may have an attribute raw_is_slice, True where a raw record's bytes are the plain file's from its offset on.
+    """
 
     def raw_records(self, path: Path, options: Mapping[str, Any]) -> Iterator[RawRecord]:
         """The records of a file in file order, unparsed; raises IngestError like frames."""
@@ -68,8 +120,9 @@ def blocks(reader: Reader, path: Path, *, file: str, options: Mapping[str, Any])
     Where the reader raises IngestError, everything before that place has been yielded.
     """
     if isinstance(reader, SplitReader):
+        stamp = _plain_stamp(reader, path)
         for records in _grouped(reader.raw_records(path, options), size=lambda record: len(record[3])):
-            yield RawBlock(file, path, records)
+            yield RawBlock(file, path, records, stamp)
     else:
         for items in _grouped(reader.frames(path, options), size=_size):
             yield FrameBlock(file, items)

@@ -1,7 +1,7 @@
 """What is done to a block of records wherever it is done: parse, check, hash, find symmetry, compress."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from mlipdb.ingest.checks import FrameSummaries, summarise
 from mlipdb.ingest.reader import Frame, Reader, Rejected
 from mlipdb.ingest.symmetry import Search, find_groups
 from mlipdb.ingest.symmetry_worker import space_group_numbers
-from mlipdb.labels import Method, check_label, label_hash
+from mlipdb.labels import Method, check_label, label_hash, says_nothing
 from mlipdb.records import NewStructure, SpaceGroup
 from mlipdb.store.prepared import Prepared, prepare_all
 from mlipdb.structures import Structure
@@ -100,7 +100,7 @@ class Worker:
             return
         assert isinstance(self.reader, SplitReader)  # its blocks are the ones that are raw
         try:
-            for record in block.records:
+            for record in block.whole_records():
                 yield _checked(self.reader.parse(record, block.path))
         except IngestError as error:
             done.error = str(error)
@@ -144,6 +144,8 @@ def _candidate(frame: Frame, methods: list[Method], *, hashed: bool) -> Candidat
 def _checked(item: Frame | Rejected) -> Frame | Rejected:
     if isinstance(item, Rejected) or item.label is None:
         return item
+    if says_nothing(item.label):
+        return replace(item, label=None)
     try:
         check_label(item.label, natoms=len(item.structure), pbc=item.structure.pbc)
     except MlipdbError as error:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlipdb.labels import ENERGY_KINDS, Label, label_hash, present_arrays
+from mlipdb.labels import ENERGY_KINDS, Label, label_hash, present_arrays, says_nothing
 from mlipdb.records import NewStructure, SpaceGroup
 from mlipdb.store.codec import Encoded, Encoder
 from mlipdb.structures import Structure, chemical_system, reduced_formula
@@ -71,7 +71,7 @@ def describe(record: NewStructure, data: Encoded) -> Prepared:
         record=data,
         columns=structure_columns(structure),
         elements=tuple(structure.composition.items()),
-        label_columns=None if label is None else label_columns(label),
+        label_columns=None if label is None or says_nothing(label) else label_columns(label),
         external_id=record.external_id,
         material=record.material,
         space_group=record.space_group,

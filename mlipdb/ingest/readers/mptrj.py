@@ -45,6 +45,7 @@ class MptrjReader:
     """The MPtrj file and files of its layout. Forces are eV/Å, stress kbar with VASP's sign, magmoms µB."""
 
     name: ClassVar[str] = "mptrj"
+    raw_is_slice: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = (".json", ".json.gz")
     default_method: ClassVar[Method] = Method(kind="dft", name="MPtrj PBE/VASP", code="VASP", functional="PBE(+U)")
 
