@@ -57,7 +57,8 @@ def _stale(group: str, entry: EntryPoint) -> ConfigError:
 
 def _extras(entry: EntryPoint) -> str:
     extras = (entry.dist.metadata.get_all("Provides-Extra") or []) if entry.dist else []
-    fitting = [extra for extra in extras if entry.name.startswith(extra)]
+    own = entry.module.rpartition(".")[2]
+    fitting = [extra for extra in extras if extra == own or entry.name.startswith(extra)]
     if entry.dist is None or not fitting:
         return " Install it and repeat the command"
     return f" Run `pip install '{entry.dist.name}[{fitting[0]}]'`"

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from mlipdb import registry
+from mlipdb.errors import MissingExtraError
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FOLDERS = {"mlipdb": "mlipdb", "trainers": "mlipdb.trainers", "cli": "mlipdb.cli", "migrations": "mlipdb.migrations"}
+TORCH_EXTRAS = {"mace", "chgnet", "matgl", "fairchem"}
 
 
 def test_every_package_folder_is_listed():
@@ -30,9 +34,18 @@ def test_installed_entry_points_are_those_of_pyproject():
 
 
 @pytest.mark.parametrize("group", PROJECT["project"]["entry-points"])
-def test_every_entry_point_loads(group):
+def test_every_entry_point_loads_or_names_the_extra_that_brings_its_package(group):
     for name in PROJECT["project"]["entry-points"][group]:
-        assert entry_points(group=group)[name].load()
+        told = problem(group, name)
+        assert told is None or any(f"'mlipdb[{extra}]'" in told for extra in TORCH_EXTRAS), f"{name}: {told}"
+
+
+def problem(group, name):
+    """What is missing for a plug-in; None when it loads."""
+    try:
+        assert registry.load(group, name)
+    except MissingExtraError as error:
+        return str(error)
 
 
 def test_torch_is_no_base_dependency():
