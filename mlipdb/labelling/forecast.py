@@ -85,7 +85,8 @@ def forecast(
 
 def _rows_wanted(state: LabelState, hessian_rows: RowCount) -> Int64[np.ndarray, " structures"]:
     want = 3 * state.natoms if hessian_rows == "all" else np.minimum(hessian_rows, 3 * state.natoms)
-    return np.maximum(want - state.rows, 0)
+    missing: Int64[np.ndarray, " structures"] = np.maximum(want - state.rows, 0)
+    return missing
 
 
 def _spread(

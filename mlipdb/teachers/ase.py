@@ -30,7 +30,8 @@ class AseTeacher:
     def __init__(self, calculator: Any, info: TeacherInfo, *, step: float) -> None:
         self.info = info
         self.batch_limits = BatchLimits(structures=1)  # so that one that fails costs no other's calculation
-        self._calculator = calculator
+        self._calculator: Any = calculator
+        self._remembers = isinstance(calculator, Calculator)
         self._step = step
 
     @classmethod
@@ -86,9 +87,10 @@ class AseTeacher:
         return [self._ask(lambda atoms: atoms.get_forces(), structure) for structure in structures]
 
     def _base(self, structure: Structure) -> Label:
-        return self._ask(lambda atoms: self._base_of(atoms, structure), structure)
+        label: Label = self._ask(lambda atoms: self._base_of(atoms, structure), structure)
+        return label
 
-    def _base_of(self, atoms: ase.Atoms, structure: Structure) -> Label:
+    def _base_of(self, atoms: Any, structure: Structure) -> Label:
         forces = np.array(atoms.get_forces(), np.float64)  # first: most calculators make the energy on the way
         stress = _optional(lambda: np.array(atoms.get_stress(voigt=False), np.float64)) if all(structure.pbc) else None
         energy = float(atoms.get_potential_energy())
@@ -103,9 +105,9 @@ class AseTeacher:
             atomic_energies_include_e0=None if atomic is None else True,
         )
 
-    def _ask(self, question: Callable[[ase.Atoms], Any], structure: Structure) -> Any:
+    def _ask(self, question: Callable[[Any], Any], structure: Structure) -> Any:
         """The calculator's answer for a structure, which it has not seen before as far as it knows."""
-        if isinstance(self._calculator, Calculator):
+        if self._remembers:
             self._calculator.reset()  # it compares positions and not the charge in atoms.info
         atoms = _atoms(structure)
         atoms.calc = self._calculator

@@ -31,7 +31,7 @@ def calculator_class(name: str) -> type[Any]:
             f"teacher {name!r} needs the module {error.name!r}, which cannot be imported: install its package, or name "
             "the folder of a file of your own in PYTHONPATH; a package of another environment needs --worker-python"
         ) from error
-    found = getattr(module, class_name, None)
+    found: Any = getattr(module, class_name, None)
     classes = [key for key, value in vars(module).items() if _calculates(value)]
     if not _calculates(found):
         what = "does not exist" if found is None else "is no ASE calculator"
@@ -39,7 +39,8 @@ def calculator_class(name: str) -> type[Any]:
             f"{module_name}.{class_name} {what}.{did_you_mean(class_name, classes)} "
             f"Calculators in {module_name}: {', '.join(classes) or 'none'}"
         )
-    return found  # type: ignore[no-any-return]  # a class, as _calculates says
+    chosen: type[Any] = found
+    return chosen
 
 
 def constructor_arguments(settings: Mapping[str, str]) -> dict[str, Any]:

@@ -123,8 +123,9 @@ class Parts:
 
     def __init__(self, paths: Mapping[str, Path]) -> None:
         arguments, state = (_plain(paths[file]) for file in FILES)
-        described = arguments.get("model")
-        self.kind: str = described.get("@class", "") if isinstance(described, dict) else ""
+        found = arguments.get("model")
+        described: dict[str, Any] = found if isinstance(found, dict) else {}
+        self.kind: str = described.get("@class", "")
         _check_kind(self.kind, arguments, paths["model.pt"])
         self.model = _model(self.kind, described["init_args"], state, paths["state.pt"])
         self.scale, self.mean = float(state.get("data_std", 1.0)), float(state.get("data_mean", 0.0))

@@ -156,7 +156,8 @@ def label_by_differences(
 
 def host(tensor: torch.Tensor) -> Float64[np.ndarray, "*shape"]:
     """A tensor's values as a float64 array."""
-    return tensor.detach().cpu().numpy().astype(np.float64)
+    values: Float64[np.ndarray, "*shape"] = tensor.detach().cpu().numpy().astype(np.float64)
+    return values
 
 
 def _derivatives(
