@@ -57,16 +57,16 @@ def forecast(
     Time and disk are taken to grow as atoms times one and the rows of each structure; the probe is labelled twice,
     because the first time compiles.
     """
-    known = {method: number for number, method in db.methods().items() if method == teacher.info.method()}
-    state = label_state(db, next(iter(known.values()), -1), ids=np.unique(ids))
+    mine = teacher.info.method()
+    known = next((number for number, method in db.methods().items() if method == mine), -1)
+    state = label_state(db, known, ids=np.unique(ids))
     incomplete = state.incomplete(hessian_rows)
     skipped = incomplete & state.failed & (not retry_failed)
     todo = np.flatnonzero(incomplete & ~skipped)
     rows = _rows_wanted(state, hessian_rows)[todo]
     chosen = _spread(todo, size=state.natoms[todo] * (1 + rows), count=probe)
     found = _Probe(teacher, list(tasks_of(db, state, todo=chosen, hessian_rows=hessian_rows)), limits)
-    first = found.run()
-    again = found.run() if len(chosen) else 0.0
+    first, again = (found.run(), found.run()) if len(chosen) else (0.0, 0.0)
     probed = float(found.work) or 1.0
     work = float((state.natoms[todo] * (1 + rows)).sum())
     return Forecast(
