@@ -95,13 +95,14 @@ def test_labels_are_those_of_the_package(shared_data, name):
     """matgl's own graph and calculator in float32; its stress here in eV/Å³."""
     folder = shared_data / "matgl-weights" / name
     structure = crystal()
-    calculator = PESCalculator(matgl.load_model(folder), stress_unit="eV/A3", stress_weight=1 / 160.21766208)
+    calculator = PESCalculator(matgl.load_model(folder), stress_unit="eV/A3")
     atoms = ase.Atoms(structure.atomic_numbers, structure.positions, cell=structure.cell, pbc=True)
     atoms.calc = calculator
     label = ask(load(folder), structure)[0]
     assert label.energy_uncorrected == pytest.approx(atoms.get_potential_energy(), abs=1e-4)
     assert label.energy_uncorrected == pytest.approx(label.atomic_energies.sum(), abs=1e-9)
     assert label.forces == pytest.approx(atoms.get_forces(), abs=1e-4)
+    assert label.stress == pytest.approx(atoms.get_stress(voigt=False), abs=1e-5)
 
 
 def test_rows_are_those_of_the_packages_own_hessian(small):
