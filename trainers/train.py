@@ -44,6 +44,7 @@ class _Plan:
     recipe: Recipe
     teacher_id: int | None
     method_id: int | None
+    accepted: bool = False  # labels that contradict others
 
     @property
     def config(self) -> dict[str, Any]:
@@ -53,6 +54,7 @@ class _Plan:
             "subset": self.subset.name,
             "teacher_id": self.teacher_id,
             "method_id": self.method_id,
+            "accept_labels": self.accepted,
         }
 
 
@@ -78,7 +80,9 @@ def train(
     learnt = (teacher_id, method_id)
     check_trust(db, learnt, ids=frozen.splits["train"], accept=accept_labels, say=reporter.say)
     name = name or free_name(db, f"{frozen.name}-{recipe.model.get('name', 'nequix')}")
-    plan = _Plan(name=name, subset=frozen, recipe=recipe, teacher_id=teacher_id, method_id=method_id)
+    plan = _Plan(
+        name=name, subset=frozen, recipe=recipe, teacher_id=teacher_id, method_id=method_id, accepted=accept_labels
+    )
     _register(db, plan)
     return _guarded(db, plan, reporter=reporter, go_on=False)
 
