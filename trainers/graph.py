@@ -1,11 +1,40 @@
 """A padded batch of structures as one graph: what every model reads."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, Int
 
 Leaf = Any  # a numpy array while the batch is made on the host, a JAX array on the device
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphNeeds:
+    """What a model wants of the edges beside all pairs within its cutoff; the default is nothing.
+
+    max_neighbours keeps the nearest of each receiver, with those as far as the last one, and, where symmetric, the
+    edges that their senders keep: the order of atoms and the choice of cell change nothing. symmetric asks for
+    AtomicGraph.reverse, triplets for AtomicGraph.triplets.
+    """
+
+    max_neighbours: int | None = None
+    symmetric: bool = False
+    triplets: bool = False
+
+
+NO_NEEDS = GraphNeeds()
+
+
+class Triplets(eqx.Module):
+    """Pairs of edges that end in one atom: edge_out is c→a, edge_in is b→a, another edge; b may be an image of c.
+
+    Sorted by edge_out, then by edge_in. Padding pairs the last edge with itself.
+    """
+
+    edge_in: Int[Leaf, " triplets"]
+    edge_out: Int[Leaf, " triplets"]
+    mask: Bool[Leaf, " triplets"]
 
 
 class AtomicGraph(eqx.Module):
@@ -15,7 +44,8 @@ class AtomicGraph(eqx.Module):
     + shifts[e] @ cell, in Å. Edges are sorted by receiver. Padding: the last atom, the last graph (and any beyond
     those in use) are padding; padding atoms have atomic number 0 and belong to the last graph, padding edges join the
     last atom to itself with shift 0. periodic is True where a graph repeats in three directions, that is, where
-    stress exists.
+    stress exists. reverse[e] is the edge from receivers[e] to senders[e] by the opposite shift, a padding edge's is
+    itself; reverse and triplets are there for models that need them.
     """
 
     atomic_numbers: Int[Leaf, " atoms"]
@@ -30,6 +60,8 @@ class AtomicGraph(eqx.Module):
     graph_mask: Bool[Leaf, " graphs"]
     periodic: Bool[Leaf, " graphs"]
     atom_count: Int[Leaf, " graphs"]
+    reverse: Int[Leaf, " edges"] | None = None
+    triplets: Triplets | None = None
 
 
 class Prediction(eqx.Module):
