@@ -18,7 +18,7 @@ from mlipdb.trainers.batching.neighbours import neighbours
 from mlipdb.trainers.batching.pad import GraphShape, needed_shape, pad_graph, reuse_shape, round_up
 from mlipdb.trainers.checkpoint import load_model
 from mlipdb.trainers.graph import AtomicGraph
-from mlipdb.trainers.models.base import AbstractForceField, reference_energies, require_elements
+from mlipdb.trainers.models.base import AbstractModel, reference_energies, require_elements
 from mlipdb.trainers.models.derive import hessian_rows, predict
 
 _predict = eqx.filter_jit(predict)
@@ -35,9 +35,9 @@ class Calculator(AseCalculator):
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 as in ase
 
-    def __init__(self, model: str | Path | AbstractForceField, **settings: Any) -> None:
+    def __init__(self, model: str | Path | AbstractModel, **settings: Any) -> None:
         super().__init__(**settings)  # type: ignore[no-untyped-call]  # ase
-        self.model = model if isinstance(model, AbstractForceField) else load_model(model)
+        self.model = model if isinstance(model, AbstractModel) else load_model(model)
         self._shape: GraphShape | None = None
 
     def calculate(

@@ -8,24 +8,24 @@ from mlipdb import registry
 from mlipdb.errors import NotFoundError
 from mlipdb.trainers.archive import read_arrays, read_document, write_archive
 from mlipdb.trainers.arrays import named_arrays, with_arrays
-from mlipdb.trainers.models.base import AbstractForceField
+from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.models.nqx import load_nqx
 from mlipdb.trainers.run_files import best_checkpoint
 
 MODEL = "model"
 
 
-def save_model(path: Path, model: AbstractForceField, *, name: str, notes: Mapping[str, Any] | None = None) -> None:
+def save_model(path: Path, model: AbstractModel, *, name: str, notes: Mapping[str, Any] | None = None) -> None:
     """Write a model to a new folder; name is its entry point of `mlipdb.models`, notes any JSON to keep with it."""
     write_archive(path, model_document(model, name=name, notes=notes), {MODEL: named_arrays(model)})
 
 
-def model_document(model: AbstractForceField, *, name: str, notes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def model_document(model: AbstractModel, *, name: str, notes: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The JSON from which the model is rebuilt, arrays aside."""
     return {"model": {"name": name, "config": model.to_config()}, "notes": dict(notes or {})}
 
 
-def load_model(path: Path | str) -> AbstractForceField:
+def load_model(path: Path | str) -> AbstractModel:
     """The model of a checkpoint folder, of a run's folder (its best checkpoint), or of a .nqx file.
 
     Raises NotFoundError when the path is none of these, CorruptError for a wrong version or checksum.
@@ -44,10 +44,10 @@ def read_notes(path: Path) -> dict[str, Any]:
     return notes
 
 
-def load_checkpoint(place: Path) -> AbstractForceField:
+def load_checkpoint(place: Path) -> AbstractModel:
     """The model of a checkpoint folder."""
     document = read_document(place)
     described = document["model"]
     skeleton = registry.load("mlipdb.models", described["name"]).from_config(described["config"])
-    filled: AbstractForceField = with_arrays(skeleton, read_arrays(place, document, MODEL), where=str(place))
+    filled: AbstractModel = with_arrays(skeleton, read_arrays(place, document, MODEL), where=str(place))
     return filled

@@ -17,7 +17,7 @@ from mlipdb.trainers.alignment import align
 from mlipdb.trainers.batching.records import RecordSource
 from mlipdb.trainers.checkpoint import load_model, read_notes
 from mlipdb.trainers.metrics import QUANTITIES, UNITS
-from mlipdb.trainers.models.base import AbstractForceField
+from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.part_errors import baseline_errors, model_errors
 from mlipdb.trainers.runs import find_run, free_name, run_names, start_run, update_run
 
@@ -104,7 +104,7 @@ def _fit(source: RecordSource, subset: FrozenSubset, *, energy: str) -> E0Fit:
 
 
 def _offsets(
-    model: AbstractForceField, source: RecordSource, subset: FrozenSubset, *, energy: str
+    model: AbstractModel, source: RecordSource, subset: FrozenSubset, *, energy: str
 ) -> Mapping[int, float]:
     """Offsets per element that bring the model's energies to the labels, fitted on the train part, eV."""
     ids = _part(subset, "train")

@@ -68,13 +68,14 @@ class Prediction(eqx.Module):
     """What a model says of a graph. Energies are interaction energies: E0 is not inside.
 
     energy eV per graph; atomic_energies eV; forces eV/Å; stress eV/Å³, positive under tension, 0 where a graph is not
-    periodic. All are 0 on padding.
+    periodic. All are 0 on padding. has_stress is False for models that give none: stress is 0 then, and means nothing.
     """
 
     energy: Float[Array, " graphs"]
     atomic_energies: Float[Array, " atoms"]
     forces: Float[Array, "atoms 3"]
     stress: Float[Array, "graphs 3 3"]
+    has_stress: bool = eqx.field(static=True, default=True)
 
 
 class Targets(eqx.Module):

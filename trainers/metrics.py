@@ -21,7 +21,7 @@ def error_sums(prediction: Prediction, batch: Batch) -> dict[str, Sums]:
     has_energy = targets.has_energy & graph.graph_mask
     atoms = jnp.where(has_energy, graph.atom_count, 1).astype(jnp.float32)
     has_forces = jnp.broadcast_to(on_atoms(batch, targets.has_forces)[:, None], prediction.forces.shape)
-    has_stress = targets.has_stress & graph.graph_mask & graph.periodic
+    has_stress = targets.has_stress & graph.graph_mask & graph.periodic & prediction.has_stress
     has_components = jnp.broadcast_to(has_stress[:, None, None], prediction.stress.shape)
     return {
         "energy": _sums(difference(prediction.energy, targets.energy, has_energy) / atoms, has_energy),

@@ -16,7 +16,7 @@ from mlipdb.trainers.batching.records import Record, RecordSource
 from mlipdb.trainers.batching.targets import Convention
 from mlipdb.trainers.graph import Batch, Prediction
 from mlipdb.trainers.metrics import MILLI, Sums, add_up, error_sums, summary
-from mlipdb.trainers.models.base import AbstractForceField, require_elements
+from mlipdb.trainers.models.base import AbstractModel, require_elements
 from mlipdb.trainers.models.derive import predict
 from mlipdb.trainers.survey import Survey, survey
 
@@ -48,7 +48,7 @@ class PartErrors:
 
 
 def model_errors(
-    model: AbstractForceField, source: RecordSource, ids: Int64[np.ndarray, " structures"], *, energy: str
+    model: AbstractModel, source: RecordSource, ids: Int64[np.ndarray, " structures"], *, energy: str
 ) -> PartErrors:
     """Errors of a model. Raises ElementError when a structure has an element that the model does not know."""
     found = survey(_known(source, ids, model=model), energy=energy)
@@ -79,7 +79,7 @@ def baseline_errors(
     return _part_errors(found, np.array(predicted, dtype=np.float64), totals=totals)
 
 
-def _known(source: RecordSource, ids: Int64[np.ndarray, " structures"], *, model: AbstractForceField) -> list[Record]:
+def _known(source: RecordSource, ids: Int64[np.ndarray, " structures"], *, model: AbstractModel) -> list[Record]:
     records = list(source.stream(ids))
     require_elements(model, (record.structure for record in records))
     return records
@@ -98,7 +98,7 @@ def _part_errors(
 
 
 @eqx.filter_jit
-def _errors(model: AbstractForceField, batch: Batch) -> tuple[Float[Array, " graphs"], dict[str, Sums]]:
+def _errors(model: AbstractModel, batch: Batch) -> tuple[Float[Array, " graphs"], dict[str, Sums]]:
     prediction: Prediction = predict(model, batch.graph)
     return prediction.energy, error_sums(prediction, batch)
 

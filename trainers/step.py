@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from mlipdb.trainers.graph import Batch, Prediction
 from mlipdb.trainers.losses import Term, WeightedLosses
 from mlipdb.trainers.metrics import Sums, error_sums
-from mlipdb.trainers.models.base import AbstractForceField
+from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.models.derive import predict, predict_with_rows
 from mlipdb.trainers.optimizer import averaged, trainable
 
@@ -25,15 +25,15 @@ SPREAD = PartitionSpec(AXIS)  # type: ignore[no-untyped-call]  # JAX has no anno
 class TrainState(eqx.Module):
     """Everything that a step changes. average holds the moving averages of the arrays that learn, None elsewhere."""
 
-    model: AbstractForceField
+    model: AbstractModel
     average: PyTree
     optimizer: PyTree
     step: Int[Array, ""]
 
     @property
-    def averaged_model(self) -> AbstractForceField:
+    def averaged_model(self) -> AbstractModel:
         """The model with averaged weights: what is validated and kept."""
-        combined: AbstractForceField = eqx.combine(self.average, self.model)
+        combined: AbstractModel = eqx.combine(self.average, self.model)
         return combined
 
 
@@ -49,7 +49,7 @@ class Outcome(eqx.Module):
     finite: Bool[Array, ""]
 
 
-def initial_state(model: AbstractForceField, optimizer: optax.GradientTransformation) -> TrainState:
+def initial_state(model: AbstractModel, optimizer: optax.GradientTransformation) -> TrainState:
     """Step 0: averages are the weights. Every array is copied, because a step gives its state's memory away."""
     model = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True) if eqx.is_array(leaf) else leaf, model)
     parameters = eqx.filter(model, trainable(model))
@@ -58,7 +58,7 @@ def initial_state(model: AbstractForceField, optimizer: optax.GradientTransforma
 
 
 TrainStep = Callable[[tuple[Batch, Float[Array, ""]], TrainState], tuple[TrainState, Outcome]]
-EvaluateStep = Callable[[AbstractForceField, Batch], Outcome]
+EvaluateStep = Callable[[AbstractModel, Batch], Outcome]
 
 
 def make_train_step(
@@ -88,7 +88,7 @@ def make_evaluate_step(losses: WeightedLosses) -> EvaluateStep:
     """A compiled function from (model, batch) to its outcome, on one device."""
 
     @eqx.filter_jit
-    def evaluate_step(model: AbstractForceField, batch: Batch) -> Outcome:
+    def evaluate_step(model: AbstractModel, batch: Batch) -> Outcome:
         loss, (terms, errors) = _local_loss(*_parts(model), batch, losses=losses, total=_same)
         return Outcome(loss, terms, errors, jnp.isfinite(loss))
 
@@ -96,7 +96,7 @@ def make_evaluate_step(losses: WeightedLosses) -> EvaluateStep:
 
 
 def gradient_and_outcome(
-    model: AbstractForceField, batch: Batch, *, losses: WeightedLosses, mesh: Mesh | None = None
+    model: AbstractModel, batch: Batch, *, losses: WeightedLosses, mesh: Mesh | None = None
 ) -> tuple[PyTree, Outcome]:
     """Gradient of the loss by the arrays that learn, and the outcome, both of all devices together."""
     parameters, fixed = _parts(model)
@@ -122,7 +122,7 @@ def gradient_and_outcome(
     return gradient, Outcome(loss, terms, errors, jnp.isfinite(loss))
 
 
-def _parts(model: AbstractForceField) -> tuple[PyTree, PyTree]:
+def _parts(model: AbstractModel) -> tuple[PyTree, PyTree]:
     parameters, fixed = eqx.partition(model, trainable(model))
     return parameters, fixed
 
@@ -137,7 +137,7 @@ def _local_loss(
 
 
 def _predicted(
-    model: AbstractForceField, batch: Batch, *, needs: frozenset[str]
+    model: AbstractModel, batch: Batch, *, needs: frozenset[str]
 ) -> tuple[Prediction, Float[Array, "rows atoms 3"]]:
     if "hessian_rows" in needs:
         return predict_with_rows(model, batch.graph, batch.targets.hessian_dofs)

@@ -8,7 +8,7 @@ import jax
 
 from mlipdb import registry
 from mlipdb.subsets.training_statistics import TrainingStatistics
-from mlipdb.trainers.models.base import AbstractForceField
+from mlipdb.trainers.models.base import AbstractModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +38,14 @@ def data_facts(found: TrainingStatistics, *, elements: Iterable[int]) -> DataFac
     )
 
 
-def make_student(options: Mapping[str, Any], facts: DataFacts, *, seed: int) -> AbstractForceField:
+def make_student(options: Mapping[str, Any], facts: DataFacts, *, seed: int) -> AbstractModel:
     """A model with random weights; options are the recipe's table [model].
 
     Raises ConfigError for an option that the model does not have.
     """
     model_class, rest = _model_class(options)
     config = model_class.from_config({**rest, **_json(facts)}).config
-    student: AbstractForceField = model_class.create(config, key=jax.random.key(seed))
+    student: AbstractModel = model_class.create(config, key=jax.random.key(seed))
     return student
 
 

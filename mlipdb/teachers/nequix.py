@@ -23,7 +23,7 @@ from mlipdb.trainers.batching.neighbours import Neighbours, neighbours
 from mlipdb.trainers.batching.pad import GraphShape, needed_shape, pad_graph
 from mlipdb.trainers.checkpoint import load_model
 from mlipdb.trainers.graph import AtomicGraph, Prediction
-from mlipdb.trainers.models.base import AbstractForceField
+from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.models.derive import predict, predict_with_rows
 from mlipdb.trainers.models.nqx import load_nqx
 from mlipdb.trainers.run_files import best_checkpoint
@@ -44,7 +44,7 @@ class NequixTeacher:
     rows of all structures of a batch.
     """
 
-    def __init__(self, model: AbstractForceField, info: TeacherInfo) -> None:
+    def __init__(self, model: AbstractModel, info: TeacherInfo) -> None:
         self.info = info
         edges = CPU_EDGES if jax.default_backend() == "cpu" else ACCELERATOR_EDGES
         self.batch_limits = BatchLimits(structures=255, atoms=edges // 4, edges=edges)

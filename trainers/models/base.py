@@ -1,8 +1,8 @@
-"""What a model is: atomic interaction energies from a graph and its edge vectors."""
+"""What a model is: atomic interaction energies from a graph and its edge vectors, with or without forces of its own."""
 
 import abc
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -10,25 +10,30 @@ from jaxtyping import Array, Float, Float64
 
 from mlipdb.errors import MlipdbError
 from mlipdb.structures import SYMBOLS, Structure
-from mlipdb.trainers.graph import AtomicGraph
+from mlipdb.trainers.graph import AtomicGraph, GraphNeeds
 
 
 class ElementError(MlipdbError):
     """A structure has an element that the model does not know."""
 
 
-class AbstractForceField(eqx.Module):
-    """A conservative model. It gives atomic energies; forces, stress and Hessian rows are derived in derive.py.
+class AbstractModel(eqx.Module):
+    """What both kinds of model have: AbstractForceField and AbstractDirectModel; a model is of one of them.
 
-    The model's output does not contain e0. The graph's edges must be all pairs within the cutoff, images included.
-    Every array leaf is trained: what is fixed belongs into static fields, where no optimiser, decay or average can
-    reach it.
+    The model's output does not contain e0. Every array leaf is trained: what is fixed belongs into static fields,
+    where no optimiser, decay or average can reach it. A model that mlipdb trains has a field ``config``, a dataclass,
+    and a class method ``create(config, *, key)``.
     """
 
     @property
     @abc.abstractmethod
     def cutoff(self) -> float:
         """Longest edge in Å."""
+
+    @property
+    @abc.abstractmethod
+    def graph_needs(self) -> GraphNeeds:
+        """What the edges must be; the default is all pairs within the cutoff, images included."""
 
     @property
     @abc.abstractmethod
@@ -41,20 +46,42 @@ class AbstractForceField(eqx.Module):
         """Energy of each isolated atom in eV, float64, in the order of atomic_numbers."""
 
     @abc.abstractmethod
-    def __call__(self, graph: AtomicGraph, edge_vectors: Float[Array, "edges 3"]) -> Float[Array, " atoms"]:
-        """Interaction energy of each atom in eV, 0 on padding atoms; differentiable twice in the edge vectors."""
-
-    @abc.abstractmethod
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays as JSON values; from_config makes the same model from it but for the arrays."""
 
     @classmethod
     @abc.abstractmethod
-    def from_config(cls, config: dict[str, Any]) -> "AbstractForceField":
+    def from_config(cls, config: dict[str, Any]) -> "AbstractModel":
         """A model of that configuration whose arrays are yet to be filled. Raises ConfigError for a bad setting."""
 
 
-def require_elements(model: AbstractForceField, structures: Iterable[Structure]) -> None:
+class AbstractForceField(AbstractModel):
+    """A conservative model. It gives atomic energies; forces, stress and Hessian rows are derived in derive.py."""
+
+    @abc.abstractmethod
+    def __call__(self, graph: AtomicGraph, edge_vectors: Float[Array, "edges 3"]) -> Float[Array, " atoms"]:
+        """Interaction energy of each atom in eV, 0 on padding atoms; differentiable twice in the edge vectors."""
+
+
+class DirectOutputs(NamedTuple):
+    """What a direct model says: interaction energies in eV and forces in eV/Å, 0 on padding atoms."""
+
+    atomic_energies: Float[Array, " atoms"]
+    forces: Float[Array, "atoms 3"]
+
+
+class AbstractDirectModel(AbstractModel):
+    """A model whose forces are an output of their own, not the derivative of its energy; it has no stress.
+
+    Its Hessian rows are those of minus the derivative of its forces, which is not symmetric.
+    """
+
+    @abc.abstractmethod
+    def __call__(self, graph: AtomicGraph, edge_vectors: Float[Array, "edges 3"]) -> DirectOutputs:
+        """Energies and forces of the atoms; the forces are differentiable in the edge vectors, and then in weights."""
+
+
+def require_elements(model: AbstractModel, structures: Iterable[Structure]) -> None:
     """Raise ElementError that names the first structure with an element the model does not know, and the elements."""
     known = set(model.atomic_numbers)
     for index, structure in enumerate(structures):
@@ -67,7 +94,7 @@ def require_elements(model: AbstractForceField, structures: Iterable[Structure])
             )
 
 
-def reference_energies(model: AbstractForceField, structure: Structure) -> Float64[np.ndarray, " atoms"]:
+def reference_energies(model: AbstractModel, structure: Structure) -> Float64[np.ndarray, " atoms"]:
     """E0 of each atom in eV and float64: what to add to the model's atomic energies for totals.
 
     It stays on the host, since totals of -1e5 eV in float32 have steps of several meV.

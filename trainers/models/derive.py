@@ -1,16 +1,22 @@
-"""Forces, stress and Hessian rows of any model, as derivatives of its energy by the edge vectors."""
+"""Forces, stress and Hessian rows of any model, as derivatives by the edge vectors.
 
-from collections.abc import Callable
+Of a conservative model everything is derived from its energy. Of a direct model, whose forces are its own, only the
+Hessian rows are derived, from the forces, and there is no stress.
+"""
+
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mlipdb.errors import ConfigError
 from mlipdb.trainers.graph import AtomicGraph, Prediction
-from mlipdb.trainers.models.base import AbstractForceField
+from mlipdb.trainers.models.base import AbstractDirectModel, AbstractForceField, AbstractModel
 
 HIGHEST = jax.lax.Precision.HIGHEST
 EdgeVectors = Float[Array, "edges 3"]
+Forces = Float[Array, "atoms 3"]
 
 
 def edge_vectors(graph: AtomicGraph) -> EdgeVectors:
@@ -21,48 +27,99 @@ def edge_vectors(graph: AtomicGraph) -> EdgeVectors:
     return vectors
 
 
-def predict(model: AbstractForceField, graph: AtomicGraph) -> Prediction:
-    """Energies, forces and stress of a batch from one evaluation and one gradient.
+def gives_stress(model: AbstractModel) -> bool:
+    """Whether predict says anything of stress: a direct model's forces are no derivative, so that it has none."""
+    return isinstance(model, AbstractForceField)
 
-    The stress is the derivative of the energy by symmetric strain over the volume, positive under tension.
+
+def require_stress(model: AbstractModel, terms: Iterable[str]) -> None:
+    """Raise ConfigError when there are loss terms that need stress, which the model does not give."""
+    refused = sorted(terms)
+    if refused and not gives_stress(model):
+        off = " ".join(f"--set loss.{term}=0" for term in refused)
+        raise ConfigError(
+            f"the loss has {', '.join(refused)}, but {type(model).__name__} predicts forces directly and has no "
+            f"stress; leave it out with {off}, or train a conservative model"
+        )
+
+
+def predict(model: AbstractModel, graph: AtomicGraph) -> Prediction:
+    """Energies, forces and stress of a batch from one evaluation and, of a conservative model, one gradient.
+
+    The stress is the derivative of the energy by symmetric strain over the volume, positive under tension; a direct
+    model has none.
     """
     vectors = edge_vectors(graph)
+    if isinstance(model, AbstractDirectModel):
+        forces, atomic_energies = _direct_forces(model, graph)(vectors)
+        return _direct_prediction(graph, atomic_energies=atomic_energies, forces=forces)
     gradient, atomic_energies = _edge_gradient(model, graph)(vectors)
     return _prediction(graph, vectors, atomic_energies=atomic_energies, gradient=gradient)
 
 
 def hessian_rows(
-    model: AbstractForceField, graph: AtomicGraph, dofs: Int[Array, "rows graphs"], *, rows_at_once: int = 1
+    model: AbstractModel, graph: AtomicGraph, dofs: Int[Array, "rows graphs"], *, rows_at_once: int = 1
 ) -> Float[Array, "rows atoms 3"]:
     """Row +d²E/dx_r dx of the Hessian in eV/Å² for each degree of freedom r asked for; zero where none is.
 
-    dofs[k, g] is 3·atom + axis of the k-th row of graph g, counted over the atoms of the whole batch; a negative
-    number asks for nothing. Rows of different graphs do not meet, so the k-th rows of all graphs cost one
-    Hessian-vector product. Memory grows with rows_at_once, not with the number of rows.
+    Of a direct model it is -dF_r/dx, the change of one force component by all positions. dofs[k, g] is 3·atom + axis
+    of the k-th row of graph g, counted over the atoms of the whole batch; a negative number asks for nothing. Rows of
+    different graphs do not meet, so the k-th rows of all graphs cost one product. Memory grows with rows_at_once, not
+    with the number of rows.
     """
     return predict_with_rows(model, graph, dofs, rows_at_once=rows_at_once)[1]
 
 
 def predict_with_rows(
-    model: AbstractForceField, graph: AtomicGraph, dofs: Int[Array, "rows graphs"], *, rows_at_once: int = 1
+    model: AbstractModel, graph: AtomicGraph, dofs: Int[Array, "rows graphs"], *, rows_at_once: int = 1
 ) -> tuple[Prediction, Float[Array, "rows atoms 3"]]:
-    """Both predict and hessian_rows; the energy is evaluated once for all of it."""
+    """Both predict and hessian_rows; the model is evaluated once for all of it."""
     vectors = edge_vectors(graph)
-    gradient, along, atomic_energies = jax.linearize(_edge_gradient(model, graph), vectors, has_aux=True)
+    if isinstance(model, AbstractDirectModel):
+        forces, pull, atomic_energies = jax.vjp(_direct_forces(model, graph), vectors, has_aux=True)
+        prediction = _direct_prediction(graph, atomic_energies=atomic_energies, forces=forces)
+    else:
+        gradient, along, atomic_energies = jax.linearize(_edge_gradient(model, graph), vectors, has_aux=True)
+        prediction = _prediction(graph, vectors, atomic_energies=atomic_energies, gradient=gradient)
 
-    def row(numbers: Int[Array, " graphs"]) -> Float[Array, "atoms 3"]:
-        moved = _one_hot(graph, numbers)
-        change = along(moved[graph.senders] - moved[graph.receivers])
-        return _onto_atoms(graph, change)
+    def row(numbers: Int[Array, " graphs"]) -> Forces:
+        chosen = _one_hot(graph, numbers)
+        if isinstance(model, AbstractDirectModel):  # reverse: the row of a matrix that is not symmetric
+            return 0.0 - _onto_atoms(graph, pull(chosen)[0])
+        return _onto_atoms(graph, along(chosen[graph.senders] - chosen[graph.receivers]))  # forward: it is cheaper
 
-    rows = jax.lax.map(row, jnp.asarray(dofs), batch_size=min(rows_at_once, max(len(dofs), 1)))
-    return _prediction(graph, vectors, atomic_energies=atomic_energies, gradient=gradient), rows
+    return prediction, jax.lax.map(row, jnp.asarray(dofs), batch_size=min(rows_at_once, max(len(dofs), 1)))
+
+
+def _direct_forces(
+    model: AbstractDirectModel, graph: AtomicGraph
+) -> Callable[[EdgeVectors], tuple[Forces, Float[Array, " atoms"]]]:
+    """The function from edge vectors to the model's forces in eV/Å, with the atomic energies beside them."""
+
+    def forces(vectors: EdgeVectors) -> tuple[Forces, Float[Array, " atoms"]]:
+        found = model(graph, vectors)
+        shown = jnp.where(graph.atom_mask[:, None], found.forces, 0.0)
+        return shown, jnp.where(graph.atom_mask, found.atomic_energies, 0.0)
+
+    return forces
+
+
+def _direct_prediction(graph: AtomicGraph, *, atomic_energies: Float[Array, " atoms"], forces: Forces) -> Prediction:
+    return Prediction(
+        energy=_sum_by_graph(atomic_energies, graph),
+        atomic_energies=atomic_energies,
+        forces=forces,
+        stress=jnp.zeros_like(graph.cell),
+        has_stress=False,
+    )
 
 
 def _edge_gradient(
-    model: AbstractForceField, graph: AtomicGraph
+    model: AbstractModel, graph: AtomicGraph
 ) -> Callable[[EdgeVectors], tuple[EdgeVectors, Float[Array, " atoms"]]]:
     """The function from edge vectors to dE/d(edge vector) in eV/Å, with the atomic energies beside it."""
+    if not isinstance(model, AbstractForceField):
+        raise TypeError(f"{type(model).__name__} is neither an AbstractForceField nor an AbstractDirectModel")
 
     def total(vectors: EdgeVectors) -> tuple[Float[Array, ""], Float[Array, " atoms"]]:
         atomic_energies = jnp.where(graph.atom_mask, model(graph, vectors), 0.0)

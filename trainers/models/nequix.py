@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float64, Int, PRNGKeyArray
 
 from mlipdb.errors import ConfigError, did_you_mean
-from mlipdb.trainers.graph import AtomicGraph
+from mlipdb.trainers.graph import AtomicGraph, GraphNeeds
 from mlipdb.trainers.models.base import AbstractForceField
 from mlipdb.trainers.models.convolution import EdgeFeatures, convolve
 from mlipdb.trainers.models.edges import bessel, lengths_and_directions, polynomial_cutoff, spherical_harmonics
@@ -148,6 +148,11 @@ class Nequix(AbstractForceField):
     def cutoff(self) -> float:
         """Longest edge in Å."""
         return self.config.cutoff
+
+    @property
+    def graph_needs(self) -> GraphNeeds:
+        """All pairs within the cutoff."""
+        return GraphNeeds()
 
     @property
     def atomic_numbers(self) -> tuple[int, ...]:
