@@ -1,6 +1,7 @@
 """How gradients become updates: clipping, then Muon for matrices and Adam for the rest, or AdamW for all."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,20 +15,62 @@ from mlipdb.trainers.recipe import OptimizerRecipe
 # plain settings; a plug-in model may have them as arrays.
 FROZEN = frozenset({"e0", "scale", "shift", "avg_n_neighbors"})
 
+# Arrays of two axes that are no matrices: tables of one row an element, and vectors stacked over layers. They neither
+# decay nor are they orthogonalised.
+NO_MATRICES = frozenset({"embedding", "atom_embedding", "frequencies", "bias", "gain"})
+
 
 def make_optimizer(recipe: OptimizerRecipe) -> optax.GradientTransformation:
     """Updates for a learning rate of 1; the train step multiplies them by the rate of the moment.
 
-    Weight decay is decoupled and only on matrices, stored (in, out), possibly stacked: RMS gains and other vectors keep
-    their size. Muon's update of a matrix is scaled by √max(1, out/in).
+    Weight decay is decoupled and only on matrices, stored (in, out), possibly stacked: RMS gains, other vectors and
+    embeddings keep their size. Muon's update of a matrix is scaled by √max(1, out/in).
     """
     if recipe.name == "muon":
         update = optax.contrib.muon(
-            1.0, weight_decay=recipe.weight_decay, muon_weight_dimension_numbers=_matrix_axes, nesterov=True
+            1.0,
+            eps=recipe.epsilon,
+            weight_decay=recipe.weight_decay,
+            muon_weight_dimension_numbers=_matrix_axes,
+            nesterov=True,
         )
+    elif recipe.amsgrad:
+        decay = optax.add_decayed_weights(recipe.weight_decay, mask=_matrices)
+        update = optax.chain(_amsgrad(epsilon=recipe.epsilon), decay, optax.scale(-1.0))
     else:
-        update = optax.adamw(1.0, weight_decay=recipe.weight_decay, mask=_matrices)
+        update = optax.adamw(1.0, eps=recipe.epsilon, weight_decay=recipe.weight_decay, mask=_matrices)
     return _promoting(optax.chain(optax.clip_by_global_norm(recipe.clip_norm), update))
+
+
+class _AmsgradState(NamedTuple):
+    count: Int[Array, ""]
+    mean: PyTree
+    square: PyTree
+    largest: PyTree
+
+
+def _amsgrad(*, epsilon: float, b1: float = 0.9, b2: float = 0.999) -> optax.GradientTransformation:
+    """Adam that divides by the largest average square so far: PyTorch's, with which the students were published.
+
+    Optax takes the largest of averages whose bias is corrected, so the first gradient, of which that average is
+    the whole, would brake an element for good; here the bias is corrected after the largest is chosen.
+    """
+
+    def init(parameters: PyTree) -> _AmsgradState:
+        zeros = [jax.tree.map(jnp.zeros_like, parameters) for _ in range(3)]
+        return _AmsgradState(jnp.zeros((), jnp.int32), *zeros)
+
+    def update(gradient: PyTree, state: _AmsgradState, parameters: PyTree = None) -> tuple[PyTree, _AmsgradState]:
+        count = state.count + 1
+        mean = jax.tree.map(lambda old, new: b1 * old + (1.0 - b1) * new, state.mean, gradient)
+        square = jax.tree.map(lambda old, new: b2 * old + (1.0 - b2) * new * new, state.square, gradient)
+        largest = jax.tree.map(jnp.maximum, state.largest, square)
+        steps = count.astype(jnp.float32)
+        first, second = 1.0 - jnp.float32(b1) ** steps, 1.0 - jnp.float32(b2) ** steps
+        step = jax.tree.map(lambda m, v: (m / first) / (jnp.sqrt(v / second) + epsilon), mean, largest)
+        return step, _AmsgradState(count, mean, square, largest)
+
+    return optax.GradientTransformation(init, update)
 
 
 def _promoting(inner: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -42,12 +85,18 @@ def _promoting(inner: optax.GradientTransformation) -> optax.GradientTransformat
 
 
 def _matrices(parameters: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf.ndim >= 2, parameters)
+    return jax.tree_util.tree_map_with_path(_is_matrix, parameters)
 
 
 def _matrix_axes(parameters: PyTree) -> PyTree:
     numbers = optax.contrib.MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
-    return jax.tree.map(lambda leaf: numbers if leaf.ndim >= 2 else None, parameters)
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: numbers if _is_matrix(path, leaf) else None, parameters)
+
+
+def _is_matrix(path: Sequence[Any], leaf: Any) -> bool:
+    """Two or more axes, and no table or stack of vectors by the name of its field."""
+    fields = [name for name in map(_name, path) if name]
+    return leaf.ndim >= 2 and not (fields and fields[-1] in NO_MATRICES)
 
 
 def trainable(model: PyTree) -> PyTree[bool]:

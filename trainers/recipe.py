@@ -6,10 +6,19 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerRecipe:
-    """How weights move. The learning rate warms up linearly, then falls as a cosine to final_learning_rate."""
+    """How weights move. After a linear warm-up the learning rate follows a schedule down to final_learning_rate.
+
+    The schedule is a cosine that ends with the run, or a plateau: times plateau_factor whenever the force error of
+    validation has not fallen for more than plateau_patience validations.
+    """
 
     name: Literal["muon", "adamw"] = "muon"
+    amsgrad: bool = False
+    epsilon: float = 1e-8
     learning_rate: float = 0.01
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    plateau_factor: float = 0.8
+    plateau_patience: int = 5
     final_learning_rate: float = 1e-6
     warmup_epochs: float = 0.1
     warmup_start: float = 0.2
@@ -20,10 +29,15 @@ class OptimizerRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class DistillationRecipe:
-    """What is learnt from a teacher, when the run has one; weights are by loss name."""
+    """What is learnt from a teacher, when the run has one; weights are by loss name.
+
+    The weight of Hessian rows is halved once, when the force MAE of validation is below hessian_halving times the
+    teacher's; 0 for never.
+    """
 
     loss: dict[str, float] = field(default_factory=lambda: {"atomic_energies_mae": 20.0, "hessian_rows": 2.0})
     rows_per_structure: int = 1
+    hessian_halving: float = 0.0
     alignment: Literal["least-squares", "none"] = "least-squares"
 
 
@@ -55,7 +69,11 @@ class CheckpointRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Every setting of a run. model holds the entry point of `mlipdb.models` and that model's own options."""
+    """Every setting of a run. model holds the entry point of `mlipdb.models` and that model's own options.
+
+    loss_schedule holds points [epoch, factor] for a loss, on whose weight the factor is: linear in between, constant
+    before the first and after the last.
+    """
 
     epochs: int = 100
     seed: int = 0
@@ -63,6 +81,7 @@ class Recipe:
     model: dict[str, Any] = field(default_factory=lambda: {"name": "nequix"})
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     loss: dict[str, float] = field(default_factory=lambda: {"energy_mae": 20.0, "forces_l2": 20.0, "stress_mae": 5.0})
+    loss_schedule: dict[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
     distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
     data: DataRecipe = field(default_factory=DataRecipe)
     batch: BatchRecipe = field(default_factory=BatchRecipe)

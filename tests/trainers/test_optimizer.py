@@ -71,6 +71,44 @@ def test_adamw_decays_matrices_only():
     assert np.array_equal(decayed.gain, plain.gain)
 
 
+def test_amsgrad_divides_by_the_largest_average_square_as_pytorch_does():
+    recipe = OptimizerRecipe(name="adamw", amsgrad=True, epsilon=1e-7, weight_decay=0.1, clip_norm=1e9)
+    optimizer, model = make_optimizer(recipe), toy()
+    parameters = eqx.filter(model, trainable(model))
+    state = optimizer.init(parameters)
+    mean = square = largest = np.zeros((3, 4))
+    for step, scale in enumerate((10.0, 0.1, -0.1), start=1):
+        gradient = jax.tree.map(lambda leaf, scale=scale: scale * leaf, parameters)
+        update, state = optimizer.update(gradient, state, parameters)
+        g = scale * np.asarray(model.weight, np.float64)
+        mean, square = 0.9 * mean + 0.1 * g, 0.999 * square + 0.001 * g * g
+        largest = np.maximum(largest, square)
+        denominator = np.sqrt(largest) / np.sqrt(1 - 0.999**step) + 1e-7
+        expected = -(mean / (1 - 0.9**step)) / denominator - 0.1 * np.asarray(model.weight)
+        np.testing.assert_allclose(update.weight, expected, rtol=1e-4, atol=1e-6)
+    assert (square < largest).all()  # else this would be plain Adam
+
+
+class Table(eqx.Module):
+    """A table of one row an element, beside a matrix of the same values."""
+
+    embedding: Float[Array, "species channels"]
+    weight: Float[Array, "fan_in fan_out"]
+
+
+@pytest.mark.parametrize("options", [{"name": "adamw"}, {"name": "adamw", "amsgrad": True}, {"name": "muon"}])
+def test_an_embedding_neither_decays_nor_is_orthogonalised(options):
+    values = toy().weight
+    model = gradient = Table(values, values)
+    plain = one_step(OptimizerRecipe(weight_decay=0.0, **options), model, gradient)
+    decayed = one_step(OptimizerRecipe(weight_decay=0.1, **options), model, gradient)
+    assert np.array_equal(decayed.embedding, plain.embedding)
+    np.testing.assert_allclose(decayed.weight - plain.weight, -0.1 * values, atol=1e-6)
+    if options["name"] == "muon":
+        np.testing.assert_allclose(np.abs(plain.embedding), 1.0, rtol=0.5)  # Adam's first step: the sign
+        assert not np.allclose(np.abs(plain.weight), 1.0, rtol=0.5)
+
+
 def test_a_huge_gradient_is_clipped_by_its_global_norm():
     huge = jax.tree.map(lambda leaf: 1e6 * leaf, toy())
     recipe = OptimizerRecipe(name="adamw", clip_norm=1e-7, weight_decay=0.0)  # below Adam's epsilon: the norm shows
