@@ -103,9 +103,7 @@ def _fit(source: RecordSource, subset: FrozenSubset, *, energy: str) -> E0Fit:
     return fit_e0([structure.composition for structure, _ in labelled], np.array([value for _, value in labelled]))
 
 
-def _offsets(
-    model: AbstractModel, source: RecordSource, subset: FrozenSubset, *, energy: str
-) -> Mapping[int, float]:
+def _offsets(model: AbstractModel, source: RecordSource, subset: FrozenSubset, *, energy: str) -> Mapping[int, float]:
     """Offsets per element that bring the model's energies to the labels, fitted on the train part, eV."""
     ids = _part(subset, "train")
     places = np.unique(np.linspace(0, len(ids) - 1, min(len(ids), ALIGNMENT_STRUCTURES)).round().astype(np.int64))
