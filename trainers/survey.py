@@ -57,7 +57,11 @@ def survey(records: Iterable[Record], *, energy: str) -> Survey:
     totals, has_total = _masked(seen.teacher_totals)
     sums, has_atomic = _masked(seen.atomic_sums)
     return Survey(
-        sizes=Sizes(atoms=np.array(seen.atoms, np.int64), edges=np.array(seen.edges, np.int64)),
+        sizes=Sizes(
+            atoms=np.array(seen.atoms, np.int64),
+            edges=np.array(seen.edges, np.int64),
+            triplets=None if None in seen.triplets else np.array(seen.triplets, np.int64),
+        ),
         compositions=tuple(seen.compositions),
         energies=energies,
         has_energy=has_energy,
@@ -79,6 +83,7 @@ class _Seen:
     def __init__(self) -> None:
         self.atoms: list[int] = []
         self.edges: list[int] = []
+        self.triplets: list[int | None] = []
         self.compositions: list[dict[int, int]] = []
         self.energies: list[float | None] = []
         self.teacher_totals: list[float | None] = []
@@ -91,6 +96,7 @@ class _Seen:
         label, teacher = record.label, record.teacher
         self.atoms.append(len(record.structure))
         self.edges.append(len(record.neighbours))
+        self.triplets.append(record.neighbours.triplet_count)
         self.compositions.append(record.structure.composition)
         self.energies.append(None if label is None else getattr(label, energy))
         self.teacher_totals.append(None if teacher is None else teacher.energy_uncorrected)

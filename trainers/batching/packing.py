@@ -16,10 +16,11 @@ Places = Int64[np.ndarray, " _"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Sizes:
-    """Atoms and edges of each structure of a part of the data."""
+    """Atoms, edges and, where they are listed, triplets of each structure of a part of the data."""
 
     atoms: Int64[np.ndarray, " structures"]
     edges: Int64[np.ndarray, " structures"]
+    triplets: Int64[np.ndarray, " structures"] | None = None
 
     def __len__(self) -> int:
         return len(self.atoms)

@@ -9,10 +9,12 @@ from jaxtyping import Float64, Int32, Shaped
 from mlipdb.errors import MlipdbError
 from mlipdb.structures import Structure
 from mlipdb.trainers.batching.neighbours import Neighbours
+from mlipdb.trainers.batching.triplets import pad_triplets
 from mlipdb.trainers.graph import AtomicGraph
 
 SMALLEST_ATOMS = 16
 SMALLEST_EDGES = 256
+SMALLEST_TRIPLETS = 1024
 STEPS_PER_DOUBLING = 4
 
 
@@ -22,22 +24,29 @@ class PaddingError(MlipdbError):
 
 @dataclass(frozen=True)
 class GraphShape:
-    """Sizes of a padded graph, the padding atom and the padding graph included."""
+    """Sizes of a padded graph, the padding atom and the padding graph included; triplets are 0 where not listed."""
 
     atoms: int
     edges: int
     graphs: int
+    triplets: int = 0
 
     def holds(self, other: "GraphShape") -> bool:
         """Whether a graph that needs the other shape fits into this one."""
-        return self.atoms >= other.atoms and self.edges >= other.edges and self.graphs >= other.graphs
+        return (
+            self.atoms >= other.atoms
+            and self.edges >= other.edges
+            and self.graphs >= other.graphs
+            and self.triplets >= other.triplets
+        )
 
 
 def needed_shape(structures: Sequence[Structure], neighbour_lists: Sequence[Neighbours]) -> GraphShape:
     """The smallest shape that holds the structures: their sums, and one padding atom and graph."""
     atoms = sum(len(structure) for structure in structures)
     edges = sum(len(neighbours) for neighbours in neighbour_lists)
-    return GraphShape(atoms + 1, edges, len(structures) + 1)
+    triplets = sum(neighbours.triplet_count or 0 for neighbours in neighbour_lists)
+    return GraphShape(atoms + 1, edges, len(structures) + 1, triplets)
 
 
 def round_up(count: int, *, smallest: int) -> int:
@@ -55,6 +64,7 @@ def bucket_shape(needed: GraphShape) -> GraphShape:
         round_up(needed.atoms, smallest=SMALLEST_ATOMS),
         round_up(needed.edges, smallest=SMALLEST_EDGES),
         round_up(needed.graphs, smallest=2),
+        round_up(needed.triplets, smallest=SMALLEST_TRIPLETS) if needed.triplets else 0,
     )
 
 
@@ -65,7 +75,8 @@ def reuse_shape(needed: GraphShape, previous: GraphShape | None) -> GraphShape:
     """
     if previous is not None and previous.holds(needed) and previous.edges <= 2 * max(needed.edges, SMALLEST_EDGES):
         return previous
-    return bucket_shape(GraphShape(needed.atoms, needed.edges + needed.edges // 10, needed.graphs))
+    triplets = needed.triplets + needed.triplets // 5  # they go as the square of the edges
+    return bucket_shape(GraphShape(needed.atoms, needed.edges + needed.edges // 10, needed.graphs, triplets))
 
 
 def pad_graph(
@@ -74,7 +85,8 @@ def pad_graph(
     """One graph of numpy arrays (float32, int32) in the given shape, as AtomicGraph describes it.
 
     Positions are taken relative to the mean of each structure, because float32 far from the origin would lose the
-    digits that edge vectors need. Raises PaddingError when the structures do not fit.
+    digits that edge vectors need. reverse and triplets are there where the neighbour lists have them. Raises
+    PaddingError when the structures do not fit.
     """
     needed = needed_shape(structures, neighbour_lists)
     if not shape.holds(needed):
@@ -83,25 +95,49 @@ def pad_graph(
             "make a smaller batch or a larger shape"
         )
     counts = np.array([len(structure) for structure in structures], dtype=np.int32)
-    edge_counts = [len(neighbours) for neighbours in neighbour_lists]
-    offsets = np.repeat(np.cumsum(counts, dtype=np.int32) - counts, edge_counts)
+    edge_counts = np.array([len(neighbours) for neighbours in neighbour_lists], dtype=np.int32)
+    offsets = np.repeat(_before(counts), edge_counts)
+    receivers = np.concatenate([n.receivers for n in neighbour_lists]) + offsets
+    senders = np.concatenate([n.senders for n in neighbour_lists]) + offsets
+    listed = all(neighbours.triplet_count is not None for neighbours in neighbour_lists)
     last_atom, last_graph = shape.atoms - 1, shape.graphs - 1
     return AtomicGraph(
         atomic_numbers=_filled([s.atomic_numbers for s in structures], length=shape.atoms, dtype=np.int32),
         positions=_filled([_centred(s) for s in structures], length=shape.atoms, dtype=np.float32),
         cell=_filled([s.cell[None] for s in structures], length=shape.graphs, dtype=np.float32),
-        senders=_indices([n.senders for n in neighbour_lists], offsets, length=shape.edges, fill=last_atom),
-        receivers=_indices([n.receivers for n in neighbour_lists], offsets, length=shape.edges, fill=last_atom),
+        senders=_filled([senders], length=shape.edges, dtype=np.int32, fill=last_atom),
+        receivers=_filled([receivers], length=shape.edges, dtype=np.int32, fill=last_atom),
         shifts=_filled([n.shifts for n in neighbour_lists], length=shape.edges, dtype=np.float32),
         atom_graph=_filled(
             [np.repeat(np.arange(len(counts)), counts)], length=shape.atoms, dtype=np.int32, fill=last_graph
         ),
         atom_mask=np.arange(shape.atoms) < int(counts.sum()),
-        edge_mask=np.arange(shape.edges) < sum(edge_counts),
+        edge_mask=np.arange(shape.edges) < len(receivers),
         graph_mask=np.arange(shape.graphs) < len(structures),
         periodic=_filled([np.array([all(s.pbc)]) for s in structures], length=shape.graphs, dtype=np.bool_),
         atom_count=_filled([counts], length=shape.graphs, dtype=np.int32),
+        reverse=_reversed(neighbour_lists, edge_counts, length=shape.edges),
+        triplets=pad_triplets(receivers, edges=shape.edges, length=shape.triplets) if listed else None,
     )
+
+
+def _before(counts: Int32[np.ndarray, " structures"]) -> Int32[np.ndarray, " structures"]:
+    """Sum of the counts before each one."""
+    before: Int32[np.ndarray, " structures"] = np.cumsum(counts, dtype=np.int32) - counts
+    return before
+
+
+def _reversed(
+    neighbour_lists: Sequence[Neighbours], edge_counts: Int32[np.ndarray, " structures"], *, length: int
+) -> Int32[np.ndarray, " length"] | None:
+    """Reversed edges as numbers of the whole graph; padding edges are their own. None where a list has none."""
+    parts = [neighbours.reverse for neighbours in neighbour_lists if neighbours.reverse is not None]
+    if len(parts) < len(neighbour_lists):
+        return None
+    reverse = np.arange(length, dtype=np.int32)
+    joined = np.concatenate(parts)
+    reverse[: len(joined)] = joined + np.repeat(_before(edge_counts), edge_counts)
+    return reverse
 
 
 def _centred(structure: Structure) -> Float64[np.ndarray, "atoms 3"]:
@@ -117,10 +153,3 @@ def _filled(
     padded = np.full((length, *joined.shape[1:]), fill, dtype=dtype)
     padded[: len(joined)] = joined
     return padded
-
-
-def _indices(
-    parts: Sequence[Int32[np.ndarray, " _"]], offsets: Int32[np.ndarray, " edges"], *, length: int, fill: int
-) -> Int32[np.ndarray, " length"]:
-    """Atom numbers within each structure as atom numbers of the whole graph."""
-    return _filled([np.concatenate(parts) + offsets], length=length, dtype=np.int32, fill=fill)

@@ -13,6 +13,7 @@ from mlipdb.database import Database
 from mlipdb.labels import Label
 from mlipdb.structures import Structure
 from mlipdb.trainers.batching.neighbours import Neighbours, neighbours
+from mlipdb.trainers.graph import NO_NEEDS, GraphNeeds
 
 CHUNK = 256
 
@@ -30,11 +31,10 @@ class Record:
     def nbytes(self) -> int:
         """Bytes of its arrays, roughly."""
         arrays: list[np.ndarray | None] = [self.structure.positions]
-        arrays += [self.neighbours.senders, self.neighbours.receivers, self.neighbours.shifts]
         for label in (self.label, self.teacher):
             if label is not None:
                 arrays += [label.forces, label.atomic_energies, label.hessian_rows]
-        return sum(array.nbytes for array in arrays if array is not None) + 1024
+        return sum(array.nbytes for array in arrays if array is not None) + self.neighbours.nbytes + 1024
 
 
 class RecordSource:
@@ -50,6 +50,7 @@ class RecordSource:
         db: Database,
         *,
         cutoff: float,
+        needs: GraphNeeds = NO_NEEDS,
         method_id: int | None = None,
         teacher_id: int | None = None,
         budget: int = 2 * 1024**3,
@@ -57,6 +58,7 @@ class RecordSource:
     ) -> None:
         self._db = db
         self._cutoff = cutoff
+        self._needs = needs
         self._method_id = method_id
         self._teacher_id = teacher_id
         self._left = budget
@@ -94,7 +96,7 @@ class RecordSource:
         return [(structure, label, teacher) for (structure, label), teacher in zip(pairs, taught, strict=True)]
 
     def _record(self, structure: Structure, label: Label | None, teacher: Label | None) -> Record:
-        pairs = neighbours(structure, self._cutoff)
+        pairs = neighbours(structure, self._cutoff, needs=self._needs)
         return Record(structure=structure, label=label, teacher=teacher, neighbours=pairs)
 
     def _keep(self, fresh: dict[int, Record]) -> None:
