@@ -47,7 +47,12 @@ def read_notes(path: Path) -> dict[str, Any]:
 def load_checkpoint(place: Path) -> AbstractModel:
     """The model of a checkpoint folder."""
     document = read_document(place)
-    described = document["model"]
-    skeleton = registry.load("mlipdb.models", described["name"]).from_config(described["config"])
-    filled: AbstractModel = with_arrays(skeleton, read_arrays(place, document, MODEL), where=str(place))
+    filled: AbstractModel = with_arrays(blank_model(document), read_arrays(place, document, MODEL), where=str(place))
     return filled
+
+
+def blank_model(document: Mapping[str, Any]) -> AbstractModel:
+    """The model that a checkpoint's document describes, its arrays yet to be filled."""
+    described = document["model"]
+    model: AbstractModel = registry.load("mlipdb.models", described["name"]).from_config(described["config"])
+    return model
