@@ -16,16 +16,18 @@ from mlipdb.trainers.archive import read_arrays, read_document
 from mlipdb.trainers.arrays import named_arrays, with_arrays
 from mlipdb.trainers.batching.feed import FedBatch
 from mlipdb.trainers.batching.packing import group_by_devices, plan_epoch, plan_in_order
-from mlipdb.trainers.checkpoint import MODEL, model_document
+from mlipdb.trainers.checkpoint import MODEL, blank_model, model_document
 from mlipdb.trainers.losses import WeightedLosses, make_losses
 from mlipdb.trainers.metrics import add_up, summary, weighted_loss
+from mlipdb.trainers.models.base import AbstractModel
+from mlipdb.trainers.models.fitted import BATCHES, AbstractFitted
 from mlipdb.trainers.optimizer import make_optimizer
+from mlipdb.trainers.pace import Pace, make_pace
 from mlipdb.trainers.position import Position
 from mlipdb.trainers.prepare import Part, Prepared
 from mlipdb.trainers.progress import Reporter, StepProgress, errors_text
 from mlipdb.trainers.recipe import Recipe
 from mlipdb.trainers.run_files import add_checkpoint, last_checkpoint
-from mlipdb.trainers.schedule import learning_rate
 from mlipdb.trainers.step import AXIS, Outcome, TrainState, initial_state, make_evaluate_step, make_train_step
 from mlipdb.trainers.student import make_student
 
@@ -60,16 +62,11 @@ def run_training(run: Run, *, resume: bool) -> Position:
     Raises TrainError that names the structures of a batch whose loss or gradient is not finite; the checkpoints before
     it stay.
     """
-    state, position = _start(run)
-    if resume:
-        state, position = _restored(run, state)
+    state, position = _start(run, resume=resume)
     train_losses, validation_losses = make_losses(run.weights), make_losses(run.recipe.loss)
     steps = _Steps(
         train=make_train_step(
-            make_optimizer(run.recipe.optimizer),
-            train_losses,
-            ema_decay=run.recipe.optimizer.ema_decay,
-            mesh=run.mesh,
+            make_optimizer(run.recipe.optimizer), ema_decay=run.recipe.optimizer.ema_decay, mesh=run.mesh
         ),
         losses=train_losses,
         evaluate=make_evaluate_step(validation_losses),
@@ -90,19 +87,26 @@ class _Steps:
     evaluate: Any
 
 
-def _start(run: Run) -> tuple[TrainState, Position]:
-    model = make_student(run.recipe.model, run.prepared.facts, seed=run.recipe.seed)
-    return initial_state(model, make_optimizer(run.recipe.optimizer)), Position()
-
-
-def _restored(run: Run, state: TrainState) -> tuple[TrainState, Position]:
-    """The state of the last checkpoint, in the structure of a fresh one, which it is where there is none yet."""
-    place = last_checkpoint(run.folder)
+def _start(run: Run, *, resume: bool) -> tuple[TrainState, Position]:
+    """The first state, or with resume that of the last checkpoint, if there is one yet; and where it is."""
+    place = last_checkpoint(run.folder) if resume else None
     if place is None:
-        return state, Position()
+        return initial_state(_new_model(run), make_optimizer(run.recipe.optimizer)), Position()
     document = read_document(place)
+    state = initial_state(blank_model(document), make_optimizer(run.recipe.optimizer))
     position = Position(**document["notes"]["position"])
     return with_arrays(state, read_arrays(place, document, STATE), where=str(place)), position
+
+
+def _new_model(run: Run) -> AbstractModel:
+    """A student with random weights, and with what it fits on batches where it does that."""
+    model = make_student(run.recipe.model, run.prepared.facts, seed=run.recipe.seed)
+    if isinstance(model, AbstractFitted) and not model.is_fitted:
+        train = run.prepared.train
+        plan = plan_epoch(train.sizes, run.prepared.shapes, seed=run.recipe.seed, epoch=0)[:BATCHES]
+        model = model.fitted([fed.batch.graph for fed in train.feed.batches(plan)])
+        run.reporter.say(f"scale factors fitted on {len(plan)} batches")
+    return model
 
 
 def _train_epoch(
@@ -113,11 +117,11 @@ def _train_epoch(
     plan = plan_epoch(train.sizes, run.prepared.shapes, seed=recipe.seed, epoch=position.epoch)
     groups = group_by_devices(plan, devices)
     waiting: deque[tuple[Outcome, FedBatch, int]] = deque()
+    pace = _pace(run, position)
+    losses = steps.losses.weighed(pace.weights)
     for fed in _fed(train, groups[position.group :], devices=devices, epoch=position.epoch):
-        rate = learning_rate(
-            recipe.optimizer, epoch=position.epoch, step=position.group, steps=len(groups), epochs=recipe.epochs
-        )
-        state, outcome = steps.train((jax.tree.map(jnp.asarray, fed.batch), jnp.float32(rate)), state)
+        rate = pace.rate(step=position.group, steps=len(groups))
+        state, outcome = steps.train((jax.tree.map(jnp.asarray, fed.batch), jnp.float32(rate), losses), state)
         position.group += 1
         waiting.append((outcome, fed, position.group))
         # One step late, so that the host prepares the next step while the device computes this one.
@@ -164,16 +168,31 @@ def _settle(
 
 def _end_epoch(run: Run, steps: _Steps, *, state: TrainState, position: Position) -> None:
     """Validate, note the epoch, and save; the lowest validation loss makes the best checkpoint."""
-    train = {"loss": weighted_loss(position.terms, run.weights), **summary(position.errors)}
+    pace = _pace(run, position)
+    train = {"loss": weighted_loss(position.terms, pace.weights), **summary(position.errors)}
     due = (position.epoch + 1) % run.recipe.validate_every == 0 or position.epoch + 1 == run.recipe.epochs
     validation = _validate(run, steps, state) if due else None
-    entry = {"epoch": position.epoch + 1, "train": train, "validation": validation}
+    entry = {"epoch": position.epoch + 1, "train": train, "validation": validation, **pace.describe()}
     position.history.append(entry)
     better = position.take_if_best(_watched(run, train=train, validation=validation))
     position.next_epoch()
     _save(run, state, position=position, best=better)
     run.on_epoch(position)
     run.reporter.epoch(_epoch_text(entry, epochs=run.recipe.epochs, better=better))
+    for line in pace.changes(_pace(run, position)):
+        run.reporter.say(line)
+
+
+def _pace(run: Run, position: Position) -> Pace:
+    """The rate and weights of the epoch that position is in, from the epochs behind."""
+    return make_pace(
+        run.recipe,
+        run.weights,
+        history=position.history,
+        epoch=position.epoch,
+        validates=len(run.prepared.validation.sizes) > 0,
+        teacher=run.prepared.teacher_forces_mae,
+    )
 
 
 def _watched(run: Run, *, train: Mapping[str, Any], validation: Mapping[str, Any] | None) -> float | None:

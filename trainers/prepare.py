@@ -25,13 +25,14 @@ from mlipdb.subsets.training_statistics import (
 )
 from mlipdb.trainers.alignment import Alignment, align
 from mlipdb.trainers.batching.feed import Feed
-from mlipdb.trainers.batching.packing import Sizes, choose_shapes
+from mlipdb.trainers.batching.packing import Sizes, choose_shapes, joined
 from mlipdb.trainers.batching.pad import GraphShape
 from mlipdb.trainers.batching.records import RecordSource
 from mlipdb.trainers.batching.targets import Convention
 from mlipdb.trainers.recipe import Recipe
-from mlipdb.trainers.student import DataFacts, data_facts, student_cutoff
+from mlipdb.trainers.student import DataFacts, data_facts, student_edges
 from mlipdb.trainers.survey import Survey, survey
+from mlipdb.trainers.teacher_forces import teacher_forces_mae
 
 GIB = 1024**3
 Say = Callable[[str], None]
@@ -49,7 +50,8 @@ class Part:
 class Prepared:
     """Train and validation parts, the shapes that batches are padded to, and what the model takes from the data.
 
-    report is plain data for the run row: counts, what is missing, how the teacher's energies fit.
+    report is plain data for the run row: counts, what is missing, how the teacher's energies fit. teacher_forces_mae is
+    of the teacher against the labels, meV/Å; None where the recipe does not ask for it or nothing has both.
     """
 
     train: Part
@@ -57,6 +59,7 @@ class Prepared:
     shapes: tuple[GraphShape, ...]
     facts: DataFacts
     report: dict[str, Any]
+    teacher_forces_mae: float | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -83,25 +86,48 @@ def prepare(
     alignment = None if teacher_id is None else _align_teacher(train.survey, recipe=recipe, say=say)
     convention = _convention(facts, alignment, recipe=recipe)
     rows = 0 if teacher_id is None else recipe.distillation.rows_per_structure
+    forces_mae = _teacher_forces_mae(db, subset, recipe=recipe, teacher_id=teacher_id, say=say)
     return Prepared(
         train=_part(train, convention=convention, recipe=recipe, rows=rows),
         validation=_part(validation, convention=convention, recipe=recipe, rows=0),
         shapes=_shapes(train.survey.sizes, validation.survey.sizes, recipe=recipe, devices=devices),
         facts=facts,
-        report=_report(train.survey, validation.survey, facts=facts, alignment=alignment),
+        report=_report(train.survey, validation.survey, facts=facts, alignment=alignment)
+        | ({} if forces_mae is None else {"teacher_forces_mae": forces_mae}),
+        teacher_forces_mae=forces_mae,
     )
+
+
+def _teacher_forces_mae(
+    db: Database, subset: FrozenSubset, *, recipe: Recipe, teacher_id: int | None, say: Say
+) -> float | None:
+    """What hessian_halving compares with, where it is on: of the validation part, or of the train part without one."""
+    if teacher_id is None or not recipe.distillation.hessian_halving:
+        return None
+    part = "validation" if len(subset.splits["validation"]) else "train"
+    found = teacher_forces_mae(db, subset.splits[part], teacher_id=teacher_id, method_id=label_method(db, recipe))
+    if found is None:
+        say(
+            f"no structure of the {part} part has forces of the teacher beside labelled ones: the weight of Hessian "
+            "rows is never halved (mlipdb label --teacher … on the whole subset)"
+        )
+    else:
+        say(f"teacher: forces differ from the labels by {found:.1f} meV/Å (mean, {part} part)")
+    return found
 
 
 def _statistics(db: Database, subset: FrozenSubset, found: Survey, *, recipe: Recipe) -> TrainingStatistics:
     """E0s, mean, scale and neighbours of the train part: those that are kept, else from the survey, and kept."""
+    cutoff, needs = student_edges(recipe.model)
+    whole = needs.max_neighbours is None  # else the edges are not all neighbours, and the model wants no mean of them
     request = Request(
-        cutoff=student_cutoff(recipe.model), energy=recipe.data.energy, reference=parse_reference(recipe.data.e0)
+        cutoff=cutoff if whole else None, energy=recipe.data.energy, reference=parse_reference(recipe.data.e0)
     )
     method = label_method(db, recipe)
     if method is None:
         method = one_method(db, subset, part="train", choose="--set data.method=NUMBER")
     known = kept_statistics(db, subset, request, method_id=method)
-    return known or keep_statistics(db, subset, request, found.part_data(), method_id=method)
+    return known or keep_statistics(db, subset, request, found.part_data(pairs=whole), method_id=method)
 
 
 def label_method(db: Database, recipe: Recipe) -> int | None:
@@ -119,9 +145,11 @@ def subset_elements(db: Database, subset: FrozenSubset) -> frozenset[int]:
 
 def _find(db: Database, subset: FrozenSubset, *, part: str, recipe: Recipe, teacher_id: int | None) -> _Found:
     ids = subset.splits[part]
+    cutoff, needs = student_edges(recipe.model)
     source = RecordSource(
         db,
-        cutoff=student_cutoff(recipe.model),
+        cutoff=cutoff,
+        needs=needs,
         method_id=label_method(db, recipe),
         teacher_id=teacher_id,
         budget=int(recipe.data.cache_gib * GIB * (0.9 if part == "train" else 0.1)),
@@ -144,10 +172,7 @@ def _part(found: _Found, *, convention: Convention, recipe: Recipe, rows: int) -
 
 def _shapes(train: Sizes, validation: Sizes, *, recipe: Recipe, devices: int) -> tuple[GraphShape, ...]:
     """Shapes for both parts, so that validation compiles no more of them; a step's graphs are shared by devices."""
-    both = Sizes(
-        atoms=np.concatenate([train.atoms, validation.atoms]), edges=np.concatenate([train.edges, validation.edges])
-    )
-    return choose_shapes(both, graphs=max(1, recipe.batch.graphs // devices), edges=recipe.batch.edges // devices)
+    return choose_shapes(joined([train, validation]), graphs=max(1, recipe.batch.graphs // devices), edges=recipe.batch.edges // devices)
 
 
 def _check_labels(db: Database, found: Survey, *, recipe: Recipe) -> None:

@@ -57,21 +57,23 @@ def initial_state(model: AbstractModel, optimizer: optax.GradientTransformation)
     return TrainState(model, average, optimizer.init(parameters), jnp.zeros((), jnp.int32))
 
 
-TrainStep = Callable[[tuple[Batch, Float[Array, ""]], TrainState], tuple[TrainState, Outcome]]
+Inputs = tuple[Batch, Float[Array, ""], WeightedLosses]
+TrainStep = Callable[[Inputs, TrainState], tuple[TrainState, Outcome]]
 EvaluateStep = Callable[[AbstractModel, Batch], Outcome]
 
 
 def make_train_step(
-    optimizer: optax.GradientTransformation, losses: WeightedLosses, *, ema_decay: float, mesh: Mesh | None = None
+    optimizer: optax.GradientTransformation, *, ema_decay: float, mesh: Mesh | None = None
 ) -> TrainStep:
-    """A compiled function from ((batch, learning rate), state) to (state, outcome); it consumes the state.
+    """A compiled function from ((batch, learning rate, losses), state) to (state, outcome); it consumes the state.
 
-    With a mesh, batches are stacked along a leading axis, one for each device.
+    Other weights of the same losses need no other compilation. With a mesh, batches are stacked along a leading axis,
+    one for each device.
     """
 
     @eqx.filter_jit(donate="all-except-first")
-    def train_step(inputs: tuple[Batch, Float[Array, ""]], state: TrainState) -> tuple[TrainState, Outcome]:
-        batch, rate = inputs
+    def train_step(inputs: Inputs, state: TrainState) -> tuple[TrainState, Outcome]:
+        batch, rate, losses = inputs
         gradient, outcome = gradient_and_outcome(state.model, batch, losses=losses, mesh=mesh)
         parameters, fixed = eqx.partition(state.model, trainable(state.model))
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, parameters)
@@ -104,12 +106,12 @@ def gradient_and_outcome(
     if mesh is None:
         (loss, (terms, errors)), gradient = differentiate(parameters, fixed, batch, losses=losses, total=_same)
     else:
-        arrays, static = eqx.partition(fixed, eqx.is_array)
+        arrays, static = eqx.partition((fixed, losses), eqx.is_array)
 
         def on_device(parameters: PyTree, arrays: PyTree, stacked: Batch) -> Any:
             own = jax.tree.map(lambda leaf: leaf[0], stacked)
-            whole = eqx.combine(arrays, static)
-            return _total(differentiate(parameters, whole, own, losses=losses, total=_total))
+            whole, weighed = eqx.combine(arrays, static)
+            return _total(differentiate(parameters, whole, own, losses=weighed, total=_total))
 
         spread = jax.shard_map(
             on_device,

@@ -16,6 +16,6 @@ class StressMae(AbstractLoss):
 
     def __call__(self, prediction: Prediction, hessian: Float[Array, "rows atoms 3"], batch: Batch) -> Term:
         """Sum over the components of labelled periodic graphs, and their number."""
-        mask = batch.targets.has_stress & batch.graph.graph_mask & batch.graph.periodic
+        mask = batch.targets.has_stress & batch.graph.graph_mask & batch.graph.periodic & prediction.has_stress
         components = jnp.broadcast_to(mask[:, None, None], prediction.stress.shape)
         return jnp.sum(absolute(difference(prediction.stress, batch.targets.stress, components))), 9 * count(mask)
