@@ -17,6 +17,7 @@ from mlipdb.cli.labels import app as labels_app
 from mlipdb.cli.leakage import fingerprint, leakage
 from mlipdb.cli.query import query
 from mlipdb.cli.quickstart import quickstart
+from mlipdb.cli.recipe import app as recipe_app
 from mlipdb.cli.show import show
 from mlipdb.cli.source import app as source_app
 from mlipdb.cli.stats import stats
@@ -49,6 +50,7 @@ app.command()(label)
 add_disagreements(labels_app)
 app.add_typer(labels_app, name="labels")
 app.command()(train)
+app.add_typer(recipe_app, name="recipe")
 app.command()(evaluate)
 app.command()(export)
 app.command()(show)

@@ -89,6 +89,15 @@ def _parsed(text: str) -> Any:
         return text
 
 
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """The base with the other's settings over it; tables are merged, everything else is replaced."""
+    found = dict(base)
+    for key, value in over.items():
+        inner = found.get(key)
+        found[key] = merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return found
+
+
 def to_mapping(settings: Any) -> dict[str, Any]:
     """Every setting of a dataclass tree, defaults included, as plain dictionaries, lists and scalars."""
     return {key: _plain(value) for key, value in dataclasses.asdict(settings).items()}
