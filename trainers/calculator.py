@@ -19,7 +19,7 @@ from mlipdb.trainers.batching.pad import GraphShape, needed_shape, pad_graph, re
 from mlipdb.trainers.checkpoint import load_model
 from mlipdb.trainers.graph import AtomicGraph
 from mlipdb.trainers.models.base import AbstractModel, reference_energies, require_elements
-from mlipdb.trainers.models.derive import hessian_rows, predict
+from mlipdb.trainers.models.derive import gives_stress, hessian_rows, predict
 
 _predict = eqx.filter_jit(predict)
 _hessian_rows = eqx.filter_jit(hessian_rows)
@@ -29,7 +29,8 @@ class Calculator(AseCalculator):
     """A model as an ASE calculator.
 
     model is a .nqx file, a checkpoint or run folder of mlipdb, or a model. Energies contain E0, added in float64.
-    The stress exists where all three directions are periodic. The arrays given to the model keep one padded shape
+    The stress exists where all three directions are periodic and the model's forces are the derivatives of its energy;
+    a direct model, such as PaiNN, has none, and its forces do not conserve energy. The arrays given to the model keep one padded shape
     while the structure fits into it, so that a relaxation or a run of molecular dynamics compiles once.
     """
 
@@ -53,8 +54,8 @@ class Calculator(AseCalculator):
         """
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]  # ase
         structure = _structure(self.atoms if atoms is None else atoms)
-        if "stress" in properties and not all(structure.pbc):
-            raise PropertyNotImplementedError(f"a stress needs three periodic directions; pbc is {structure.pbc}")
+        if "stress" in properties:
+            self._check_stress(structure)
         prediction = jax.device_get(_predict(self.model, self._graph(structure)))
         count = len(structure)
         interaction = np.asarray(prediction.atomic_energies[:count], dtype=np.float64)
@@ -66,12 +67,15 @@ class Calculator(AseCalculator):
             "energies": energies,
             "forces": np.asarray(prediction.forces[:count], dtype=np.float64),
         }
-        if all(structure.pbc):
+        if prediction.has_stress and all(structure.pbc):
             stress = np.asarray(prediction.stress[0], dtype=np.float64)
             self.results["stress"] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]  # xx yy zz yz xz xy
 
     def get_hessian(self, atoms: ase.Atoms) -> Float64[np.ndarray, "atoms 3 atoms 3"]:
-        """Second derivatives +d²E/dx_ia dx_jb in eV/Å², as computed: symmetric to float32 rounding."""
+        """Second derivatives +d²E/dx_ia dx_jb in eV/Å², as computed: symmetric to float32 rounding.
+
+        Of a direct model -dF_ia/dx_jb, which is not symmetric.
+        """
         count = len(atoms)
         return self.get_hessian_rows(atoms, np.arange(3 * count)).reshape(count, 3, count, 3)
 
@@ -84,9 +88,18 @@ class Calculator(AseCalculator):
         found = jax.device_get(_hessian_rows(self.model, graph, jnp.asarray(padded)))
         return np.asarray(found[: len(rows), : len(structure)], dtype=np.float64)
 
+    def _check_stress(self, structure: Structure) -> None:
+        if not gives_stress(self.model):
+            raise PropertyNotImplementedError(
+                f"{type(self.model).__name__} predicts forces directly, not as derivatives of its energy, so that it "
+                "has no stress; relax at a fixed cell, or train a conservative model"
+            )
+        if not all(structure.pbc):
+            raise PropertyNotImplementedError(f"a stress needs three periodic directions; pbc is {structure.pbc}")
+
     def _graph(self, structure: Structure) -> AtomicGraph:
         require_elements(self.model, [structure])
-        lists = [neighbours(structure, self.model.cutoff)]
+        lists = [neighbours(structure, self.model.cutoff, needs=self.model.graph_needs)]
         self._shape = reuse_shape(needed_shape([structure], lists), self._shape)
         return pad_graph([structure], lists, shape=self._shape)
 

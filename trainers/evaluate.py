@@ -57,7 +57,7 @@ def evaluate(db: Database, target: str, *, subset: str, splits: Sequence[str] | 
     chosen = find_target(db, target)
     frozen = subsets.resolve(db, subset)
     model = load_model(chosen.path)
-    source = RecordSource(db, cutoff=model.cutoff, method_id=chosen.method_id)
+    source = RecordSource(db, cutoff=model.cutoff, needs=model.graph_needs, method_id=chosen.method_id)
     fit = _fit(source, frozen, energy=chosen.energy)
     offsets = None if chosen.ours else _offsets(model, source, frozen, energy=chosen.energy)
     rows: list[dict[str, Any]] = []

@@ -8,6 +8,7 @@ import jax
 
 from mlipdb import registry
 from mlipdb.subsets.training_statistics import TrainingStatistics
+from mlipdb.trainers.graph import GraphNeeds
 from mlipdb.trainers.models.base import AbstractModel
 
 
@@ -49,11 +50,15 @@ def make_student(options: Mapping[str, Any], facts: DataFacts, *, seed: int) -> 
     return student
 
 
-def student_cutoff(options: Mapping[str, Any]) -> float:
-    """The cutoff in Å of the model that the recipe's table [model] describes; its options are checked on the way."""
+def student_edges(options: Mapping[str, Any]) -> tuple[float, GraphNeeds]:
+    """The cutoff in Å and the needs of the model that the recipe's table [model] describes.
+
+    Its options are checked on the way.
+    """
     blank = DataFacts(atomic_numbers=(1,), e0=(0.0,), scale=1.0, shift=0.0, avg_n_neighbors=1.0)
     model_class, rest = _model_class(options)
-    return float(model_class.from_config({**rest, **_json(blank)}).cutoff)
+    model = model_class.from_config({**rest, **_json(blank)})
+    return float(model.cutoff), model.graph_needs
 
 
 def _model_class(options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -17,8 +17,8 @@ class Survey:
     """Facts of each structure of a part of the data, in order. A number is 0 where its mask is False.
 
     energies are labelled totals in eV; atomic_sums the sums of the teacher's atomic energies and teacher_totals its
-    totals, eV; force_rms is over the components of all labelled forces, eV/Å, 1 without any. method_ids are those of
-    the labels.
+    totals, eV; force_rms is over the components of all labelled forces, eV/Å, 1 without any. includes_e0 says what
+    the teacher's atomic energies contain, both where they are not of one kind.
     """
 
     sizes: Sizes
@@ -31,7 +31,7 @@ class Survey:
     has_atomic_energies: Bool[np.ndarray, " structures"]
     hessian_rows: int
     force_rms: float
-    method_ids: frozenset[int]
+    includes_e0: frozenset[bool]
     forces_missing: int
     stress_missing: int
 
@@ -43,9 +43,10 @@ class Survey:
         """Atomic numbers that occur."""
         return frozenset(number for composition in self.compositions for number in composition)
 
-    def part_data(self) -> PartData:
-        """What the statistics of a training are made of."""
-        return PartData(self.compositions, self.energies, self.has_energy, self.sizes.edges, self.force_rms)
+    def part_data(self, *, pairs: bool) -> PartData:
+        """What the statistics of a training are made of; pairs where the edges are all pairs within the cutoff."""
+        edges = self.sizes.edges if pairs else None
+        return PartData(self.compositions, self.energies, self.has_energy, edges, self.force_rms)
 
 
 def survey(records: Iterable[Record], *, energy: str) -> Survey:
@@ -71,7 +72,7 @@ def survey(records: Iterable[Record], *, energy: str) -> Survey:
         has_atomic_energies=has_atomic,
         hessian_rows=seen.hessian_rows,
         force_rms=seen.forces.rms,
-        method_ids=frozenset(seen.method_ids),
+        includes_e0=frozenset(seen.includes_e0),
         forces_missing=seen.forces_missing,
         stress_missing=seen.stress_missing,
     )
@@ -90,7 +91,7 @@ class _Seen:
         self.atomic_sums: list[float | None] = []
         self.hessian_rows = self.forces_missing = self.stress_missing = 0
         self.forces = ForceScale()
-        self.method_ids: set[int] = set()
+        self.includes_e0: set[bool] = set()
 
     def add(self, record: Record, *, energy: str) -> None:
         label, teacher = record.label, record.teacher
@@ -102,10 +103,10 @@ class _Seen:
         self.teacher_totals.append(None if teacher is None else teacher.energy_uncorrected)
         atomic = None if teacher is None else teacher.atomic_energies
         self.atomic_sums.append(None if atomic is None else float(atomic.sum()))
+        if teacher is not None and atomic is not None:
+            self.includes_e0.add(bool(teacher.atomic_energies_include_e0))
         if teacher is not None and teacher.hessian_row_numbers is not None:
             self.hessian_rows += len(teacher.hessian_row_numbers)
-        if label is not None and label.method_id is not None:
-            self.method_ids.add(label.method_id)
         self._add_derivatives(record)
 
     def _add_derivatives(self, record: Record) -> None:

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import vesin
-from jaxtyping import Bool, Float64, Int32, Int64
+from jaxtyping import Bool, Float64, Int32
 
 from mlipdb.structures import Structure
 from mlipdb.subsets.neighbours import completed_cell
 from mlipdb.trainers.graph import NO_NEEDS, GraphNeeds
 
 AS_FAR = 0.01  # Å; neighbours that much beyond the last of the nearest are as near as it: symmetry makes such ties
+SHORT = 2**16
 FIRST_GUESS = 1.5  # of the mean number wanted, in the first sphere that is searched for the nearest
 
 
@@ -46,44 +47,49 @@ def neighbours(structure: Structure, cutoff: float, *, needs: GraphNeeds = NO_NE
     threads.
     """
     if needs.max_neighbours is None:
-        found, _ = _within(structure, cutoff)
-        reverse = _reverse(found, len(structure)) if needs.symmetric else None
+        found = _within(structure, cutoff)
     else:
-        found, reverse = _nearest(structure, cutoff, count=needs.max_neighbours, symmetric=needs.symmetric)
+        found = _nearest(structure, cutoff, count=needs.max_neighbours, symmetric=needs.symmetric)
+    reverse = found.reverse if needs.symmetric else None
     triplet_count = _count_triplets(found.receivers) if needs.triplets else None
     return Neighbours(found.senders, found.receivers, found.shifts, reverse, triplet_count)
 
 
-def _within(structure: Structure, cutoff: float) -> tuple[Neighbours, Float64[np.ndarray, " edges"]]:
-    """All pairs, and their lengths in Å."""
-    calculator = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
-    receivers, senders, shifts, lengths = calculator.compute(
+def _within(structure: Structure, cutoff: float) -> Neighbours:
+    """All pairs: each is found once and turned round here, which is faster than to have both found and sorted."""
+    calculator = vesin.NeighborList(cutoff=cutoff, full_list=False, sorted=False, n_threads=1)
+    first, second, shifts = calculator.compute(
         points=structure.positions,
         box=completed_cell(structure.cell, structure.pbc),
         periodic=np.array(structure.pbc),
-        quantities="ijSd",
+        quantities="ijS",
     )
-    return Neighbours(senders.astype(np.int32), receivers.astype(np.int32), shifts.astype(np.int32)), lengths
+    dtype = np.uint16 if len(structure) <= SHORT else np.int32  # numpy sorts 16 bits by radix, in linear time
+    receivers = np.concatenate([first, second]).astype(dtype)
+    order = np.argsort(receivers, kind="stable")
+    place = np.empty(len(order), dtype=np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    half = len(first)
+    return Neighbours(
+        senders=np.concatenate([second, first]).astype(np.int32)[order],
+        receivers=receivers[order].astype(np.int32),
+        shifts=np.concatenate([shifts, -shifts]).astype(np.int32)[order],
+        reverse=np.concatenate([place[half:], place[:half]])[order],
+    )
 
 
-def _nearest(
-    structure: Structure, cutoff: float, *, count: int, symmetric: bool
-) -> tuple[Neighbours, Int32[np.ndarray, " edges"] | None]:
+def _nearest(structure: Structure, cutoff: float, *, count: int, symmetric: bool) -> Neighbours:
     """The nearest of each receiver, searched in growing spheres, since one of 12 Å may hold a thousand."""
     radius = _first_radius(structure, cutoff, count=count)
     while True:
-        found, lengths = _within(structure, radius)
+        found = _within(structure, radius)
+        lengths = _lengths(structure, found)
         limits = _limits(found.receivers, lengths, atoms=len(structure), count=count)
         if radius >= cutoff or limits.max() <= radius:
             break
         radius = min(1.26 * radius, cutoff)  # twice the volume
     kept = lengths <= limits[found.receivers]
-    if not symmetric:
-        return _chosen(found, kept), None
-    reverse = _reverse(found, len(structure))
-    kept = kept | kept[reverse]
-    places = np.cumsum(kept, dtype=np.int32) - 1
-    return _chosen(found, kept), places[reverse[kept]].astype(np.int32)
+    return _chosen(found, kept | kept[found.reverse] if symmetric else kept)
 
 
 def _first_radius(structure: Structure, cutoff: float, *, count: int) -> float:
@@ -92,6 +98,14 @@ def _first_radius(structure: Structure, cutoff: float, *, count: int) -> float:
         return cutoff
     volume = abs(float(np.linalg.det(structure.cell))) / len(structure)
     return min(cutoff, (FIRST_GUESS * count * volume * 0.75 / np.pi) ** (1 / 3) + AS_FAR)
+
+
+def _lengths(structure: Structure, found: Neighbours) -> Float64[np.ndarray, " edges"]:
+    """Å; bit for bit the same both ways."""
+    positions = structure.positions
+    vectors = positions[found.senders] - positions[found.receivers] + found.shifts @ structure.cell
+    lengths: Float64[np.ndarray, " edges"] = np.linalg.norm(vectors, axis=1)
+    return lengths
 
 
 def _limits(
@@ -108,32 +122,10 @@ def _limits(
 
 
 def _chosen(found: Neighbours, kept: Bool[np.ndarray, " edges"]) -> Neighbours:
-    return Neighbours(found.senders[kept], found.receivers[kept], found.shifts[kept])
-
-
-def _reverse(found: Neighbours, atoms: int) -> Int32[np.ndarray, " edges"]:
-    """The pair from receiver to sender by the opposite shift, for each pair; parallel pairs differ by their shift."""
-    forward = np.argsort(_keys(found.receivers, found.senders, found.shifts, atoms=atoms))
-    backward = np.argsort(_keys(found.senders, found.receivers, -found.shifts, atoms=atoms))
-    reverse = np.empty(len(found), dtype=np.int32)
-    reverse[forward] = backward
-    return reverse
-
-
-def _keys(
-    first: Int32[np.ndarray, " edges"],
-    second: Int32[np.ndarray, " edges"],
-    shifts: Int32[np.ndarray, "edges 3"],
-    *,
-    atoms: int,
-) -> Int64[np.ndarray, " edges"]:
-    """One number for each pair, different for different ones."""
-    reach = int(np.abs(shifts).max(initial=0))
-    span = 2 * reach + 1
-    keys = first.astype(np.int64) * atoms + second
-    for axis in range(3):
-        keys = keys * span + (shifts[:, axis] + reach)
-    return keys
+    """The pairs kept; reverse is right where the reverse of each is kept too."""
+    places = np.cumsum(kept, dtype=np.int32) - 1
+    reverse = places[found.reverse[kept]]
+    return Neighbours(found.senders[kept], found.receivers[kept], found.shifts[kept], reverse)
 
 
 def _count_triplets(receivers: Int32[np.ndarray, " edges"]) -> int:

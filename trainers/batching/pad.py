@@ -31,14 +31,14 @@ class GraphShape:
     graphs: int
     triplets: int = 0
 
+    @property
+    def capacity(self) -> tuple[int, int, int, int]:
+        """Room for edges, atoms, graphs and triplets, without the padding atom and graph."""
+        return self.edges, self.atoms - 1, self.graphs - 1, self.triplets
+
     def holds(self, other: "GraphShape") -> bool:
         """Whether a graph that needs the other shape fits into this one."""
-        return (
-            self.atoms >= other.atoms
-            and self.edges >= other.edges
-            and self.graphs >= other.graphs
-            and self.triplets >= other.triplets
-        )
+        return all(room >= need for room, need in zip(self.capacity, other.capacity, strict=True))
 
 
 def needed_shape(structures: Sequence[Structure], neighbour_lists: Sequence[Neighbours]) -> GraphShape:
