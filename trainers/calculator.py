@@ -29,9 +29,9 @@ class Calculator(AseCalculator):
     """A model as an ASE calculator.
 
     model is a .nqx file, a checkpoint or run folder of mlipdb, or a model. Energies contain E0, added in float64.
-    The stress exists where all three directions are periodic and the model's forces are the derivatives of its energy;
-    a direct model, such as PaiNN, has none, and its forces do not conserve energy. The arrays given to the model keep one padded shape
-    while the structure fits into it, so that a relaxation or a run of molecular dynamics compiles once.
+    The stress exists where all three directions are periodic, but not for a direct model such as PaiNN, whose forces do
+    not conserve energy either. The arrays given to the model keep one padded shape while the structure fits into it,
+    so that a relaxation or a run of molecular dynamics compiles once.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 as in ase

@@ -7,9 +7,10 @@ from typing import Any
 import jax
 
 from mlipdb import registry
+from mlipdb.errors import ConfigError
 from mlipdb.subsets.training_statistics import TrainingStatistics
 from mlipdb.trainers.graph import GraphNeeds
-from mlipdb.trainers.models.base import AbstractModel
+from mlipdb.trainers.models.base import AbstractDirectModel, AbstractModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,19 @@ def student_edges(options: Mapping[str, Any]) -> tuple[float, GraphNeeds]:
     model_class, rest = _model_class(options)
     model = model_class.from_config({**rest, **_json(blank)})
     return float(model.cutoff), model.graph_needs
+
+
+def check_losses(options: Mapping[str, Any], weights: Mapping[str, float]) -> None:
+    """Raise ConfigError where loss terms need a stress and the model that the table [model] names has none."""
+    model_class, _ = _model_class(options)
+    terms = [name for name, weight in weights.items() if weight]
+    refused = [name for name in terms if "stress" in registry.load("mlipdb.losses", name).needs]
+    if refused and issubclass(model_class, AbstractDirectModel):
+        off = " ".join(f"--set loss.{name}=0" for name in refused)
+        raise ConfigError(
+            f"{options.get('name')} cannot be trained with {', '.join(refused)}: its forces are an output of their "
+            f"own, so that it has no stress. Leave that out with {off}, or choose a conservative model"
+        )
 
 
 def _model_class(options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -21,6 +21,7 @@ from mlipdb.trainers.recipe import Recipe
 from mlipdb.trainers.run_files import best_checkpoint, tidy
 from mlipdb.trainers.runs import find_run, free_name, run_folder, start_run, update_run
 from mlipdb.trainers.settings import to_mapping
+from mlipdb.trainers.student import check_losses
 from mlipdb.trainers.trust import check_trust
 
 
@@ -75,6 +76,7 @@ def train(
     the data lacks what the recipe needs, TrainError when the training goes astray: the run's row then says ``failed``.
     """
     teacher_id = None if teacher is None else find_method(db, teacher, kind="teacher")
+    check_losses(recipe.model, weights_in_force(recipe, taught=teacher is not None))
     method_id = label_method(db, recipe)
     frozen = subsets.resolve(db, subset)
     learnt = (teacher_id, method_id)

@@ -4,13 +4,12 @@ Of a conservative model everything is derived from its energy. Of a direct model
 Hessian rows are derived, from the forces, and there is no stress.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mlipdb.errors import ConfigError
 from mlipdb.trainers.graph import AtomicGraph, Prediction
 from mlipdb.trainers.models.base import AbstractDirectModel, AbstractForceField, AbstractModel
 
@@ -30,17 +29,6 @@ def edge_vectors(graph: AtomicGraph) -> EdgeVectors:
 def gives_stress(model: AbstractModel) -> bool:
     """Whether predict says anything of stress: a direct model's forces are no derivative, so that it has none."""
     return isinstance(model, AbstractForceField)
-
-
-def require_stress(model: AbstractModel, terms: Iterable[str]) -> None:
-    """Raise ConfigError when there are loss terms that need stress, which the model does not give."""
-    refused = sorted(terms)
-    if refused and not gives_stress(model):
-        off = " ".join(f"--set loss.{term}=0" for term in refused)
-        raise ConfigError(
-            f"the loss has {', '.join(refused)}, but {type(model).__name__} predicts forces directly and has no "
-            f"stress; leave it out with {off}, or train a conservative model"
-        )
 
 
 def predict(model: AbstractModel, graph: AtomicGraph) -> Prediction:
