@@ -43,7 +43,7 @@ def make_optimizer(recipe: OptimizerRecipe) -> optax.GradientTransformation:
 
 
 class _AmsgradState(NamedTuple):
-    count: Int[Array, ""]
+    steps: Int[Array, ""]
     mean: PyTree
     square: PyTree
     largest: PyTree
@@ -61,14 +61,14 @@ def _amsgrad(*, epsilon: float, b1: float = 0.9, b2: float = 0.999) -> optax.Gra
         return _AmsgradState(jnp.zeros((), jnp.int32), *zeros)
 
     def update(gradient: PyTree, state: _AmsgradState, parameters: PyTree = None) -> tuple[PyTree, _AmsgradState]:
-        count = state.count + 1
+        steps = state.steps + 1
         mean = jax.tree.map(lambda old, new: b1 * old + (1.0 - b1) * new, state.mean, gradient)
         square = jax.tree.map(lambda old, new: b2 * old + (1.0 - b2) * new * new, state.square, gradient)
         largest = jax.tree.map(jnp.maximum, state.largest, square)
-        steps = count.astype(jnp.float32)
-        first, second = 1.0 - jnp.float32(b1) ** steps, 1.0 - jnp.float32(b2) ** steps
+        taken = steps.astype(jnp.float32)
+        first, second = 1.0 - jnp.float32(b1) ** taken, 1.0 - jnp.float32(b2) ** taken
         step = jax.tree.map(lambda m, v: (m / first) / (jnp.sqrt(v / second) + epsilon), mean, largest)
-        return step, _AmsgradState(count, mean, square, largest)
+        return step, _AmsgradState(steps, mean, square, largest)
 
     return optax.GradientTransformation(init, update)
 

@@ -29,6 +29,7 @@ from mlipdb.trainers.batching.packing import Sizes, choose_shapes, joined
 from mlipdb.trainers.batching.pad import GraphShape
 from mlipdb.trainers.batching.records import RecordSource
 from mlipdb.trainers.batching.targets import Convention
+from mlipdb.trainers.conventions import check_conventions, unaligned_words
 from mlipdb.trainers.recipe import Recipe
 from mlipdb.trainers.student import DataFacts, data_facts, student_edges
 from mlipdb.trainers.survey import Survey, survey
@@ -80,7 +81,8 @@ def prepare(
     """
     train = _find(db, subset, part="train", recipe=recipe, teacher_id=teacher_id)
     validation = _find(db, subset, part="validation", recipe=recipe, teacher_id=None)
-    _check_labels(db, train.survey, recipe=recipe)
+    _check_labels(train.survey, recipe=recipe)
+    check_conventions(db, subset, train.survey, method_id=label_method(db, recipe))
     facts = data_facts(_statistics(db, subset, train.survey, recipe=recipe), elements=subset_elements(db, subset))
     _say_unseen(train.survey, facts=facts, say=say)
     alignment = None if teacher_id is None else _align_teacher(train.survey, recipe=recipe, say=say)
@@ -175,20 +177,13 @@ def _shapes(train: Sizes, validation: Sizes, *, recipe: Recipe, devices: int) ->
     return choose_shapes(joined([train, validation]), graphs=max(1, recipe.batch.graphs // devices), edges=recipe.batch.edges // devices)
 
 
-def _check_labels(db: Database, found: Survey, *, recipe: Recipe) -> None:
+def _check_labels(found: Survey, *, recipe: Recipe) -> None:
     if not len(found):
         raise TrainError("the subset's train part is empty; freeze a larger subset or other fractions")
     if not found.has_energy.any():
         kinds = ", ".join(kind for kind in ENERGY_KINDS if kind != recipe.data.energy)
         raise TrainError(
             f"no structure to train on has {recipe.data.energy}; choose another with --set data.energy=… ({kinds})"
-        )
-    if len(found.method_ids) > 1:
-        methods = db.methods()
-        listed = ", ".join(f"{number}: {methods[number].name}" for number in sorted(found.method_ids))
-        raise TrainError(
-            f"the labels to train on are of {len(found.method_ids)} methods ({listed}), whose energies are not "
-            "comparable; choose one with --set data.method=NUMBER or narrow the subset"
         )
 
 
@@ -224,8 +219,7 @@ def _align_teacher(found: Survey, *, recipe: Recipe, say: Say) -> Alignment:
         f"labels by {1e3 * alignment.rms_before:.1f} meV/atom rms, {1e3 * alignment.rms_after:.1f} after alignment"
     )
     if recipe.distillation.alignment == "none" and alignment.conventions_differ:
-        share = f"composition explains {alignment.r2:.0%} of that"
-        say(f"WARNING: {share}: the energy conventions differ, and --align none leaves it so")
+        say(f"WARNING: {unaligned_words(alignment, energy=recipe.data.energy)}")
     return alignment
 
 

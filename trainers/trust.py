@@ -4,14 +4,18 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Int64
+from sqlalchemy import select
 
+from mlipdb.catalog import LabelRow, StructureRow
 from mlipdb.database import Database
 from mlipdb.errors import NotFoundError, TrainError
 from mlipdb.labelling.comparison import SOURCE, LabelComparison, Line
 from mlipdb.labelling.comparison.compare import compare_sides
 from mlipdb.labelling.comparison.sample import find_side
+from mlipdb.labels import Method
 
 SAMPLE = 300  # structures of the train part that are compared
+FUNCTIONALS = frozenset({"lda", "pbe", "pbesol", "rpbe", "revpbe", "scan", "rscan", "r2scan"})
 
 
 def check_trust(
@@ -28,6 +32,7 @@ def check_trust(
     have nothing to be compared with are taken as they are.
     """
     methods = {number: db.method(number) for number in method_ids if number is not None}
+    _check_functionals(db, list(methods.values()), ids=ids, accept=accept, say=say)
     references = [str(number) for number, method in methods.items() if method.kind == "dft"]
     for number, method in methods.items():
         if method.kind != "teacher":
@@ -39,6 +44,47 @@ def check_trust(
             say(f"labels of {method.name} have no others beside them on the train part: they are not checked")
             continue
         _judge(found, accept=accept, say=say)
+
+
+def _check_functionals(
+    db: Database,
+    methods: Sequence[Method],
+    *,
+    ids: Int64[np.ndarray, " structures"],
+    accept: bool,
+    say: Callable[[str], None],
+) -> None:
+    """A teacher of another functional has another potential surface, which no offset an element brings to the labels'.
+
+    Only functionals that are known by name are compared.
+    """
+    dft = [method for method in methods if method.kind == "dft"] or _source_methods(db, ids[:SAMPLE].tolist())
+    for teacher in (method for method in methods if method.kind == "teacher"):
+        for method in dft:
+            one, other = _family(method.functional), _family(teacher.functional)
+            if one is None or other is None or one == other:
+                continue
+            told = f"the teacher {teacher.name} is of {teacher.functional}, the labels are of {method.functional}"
+            if not accept:
+                raise TrainError(
+                    f"{told} (method {method.name}); choose a teacher of {method.functional}, or learn from this one "
+                    "all the same with --accept-labels"
+                )
+            say(f"WARNING: {told}; they are learnt all the same (--accept-labels)")
+
+
+def _source_methods(db: Database, ids: list[int]) -> list[Method]:
+    """Whose labels came with the structures."""
+    query = select(LabelRow.method_id).distinct().join(StructureRow, StructureRow.id == LabelRow.structure_id)
+    query = query.where(StructureRow.id.in_(ids), LabelRow.shard_id == StructureRow.shard_id)
+    with db.session() as session:
+        return [db.method(number) for number in sorted(session.scalars(query))]
+
+
+def _family(functional: str | None) -> str | None:
+    """The functional without the Hubbard U, where it is one that we know."""
+    name = (functional or "").lower().removesuffix("+u").replace("-", "").strip()
+    return name if name in FUNCTIONALS else None
 
 
 def _judge(found: LabelComparison, *, accept: bool, say: Callable[[str], None]) -> None:

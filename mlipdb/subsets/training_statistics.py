@@ -127,15 +127,20 @@ def keep_statistics(
     return found
 
 
-def one_method(db: Database, subset: FrozenSubset, *, part: str, choose: str = "--method NUMBER") -> int:
-    """The method of the labels that came with the structures of a part. Raises ConfigError for none or several."""
+def part_methods(db: Database, subset: FrozenSubset, *, part: str) -> list[int]:
+    """The methods of the labels that came with the structures of a part, ascending."""
     query = select(LabelRow.method_id).distinct().join(SubsetMember, SubsetMember.structure_id == LabelRow.structure_id)
     query = query.join(StructureRow, StructureRow.id == LabelRow.structure_id)
     query = query.where(SubsetMember.subset_id == subset.id, SubsetMember.split == part)
     with db.session() as session:
-        found = sorted(session.scalars(query.where(LabelRow.shard_id == StructureRow.shard_id)))
+        return sorted(map(int, session.scalars(query.where(LabelRow.shard_id == StructureRow.shard_id))))
+
+
+def one_method(db: Database, subset: FrozenSubset, *, part: str, choose: str = "--method NUMBER") -> int:
+    """The method of the labels that came with the structures of a part. Raises ConfigError for none or several."""
+    found = part_methods(db, subset, part=part)
     if len(found) == 1:
-        return int(found[0])
+        return found[0]
     if not found:
         raise ConfigError(f"no structure of the {part} part of {subset.name!r} has a label; label it or choose another")
     methods = db.methods()

@@ -30,15 +30,17 @@ TINY = (
 ELEMENTS = ((1, 8), (1, 6), (6, 8))
 
 
-def training_database(path: Path, *, structures: int = 24, rows: int = 2) -> Database:
+DFT = Method(kind="dft", name="toy-dft")
+
+
+def training_database(path: Path, *, structures: int = 24, rows: int = 2, dft: Method = DFT) -> Database:
     """Crystals of H, C and O in three-frame materials, frozen as the subset ``toy`` (60/20/20 by material).
 
-    Labels are those of PairPotential plus OXYGEN_SHIFT for each oxygen; the method ``pair-potential`` is the teacher,
-    with atomic energies and Hessian rows of every structure.
+    Labels, by the method dft, are those of PairPotential plus OXYGEN_SHIFT for each oxygen; the method
+    ``pair-potential`` is the teacher, with atomic energies and Hessian rows of every structure.
     """
     db = create_database(path)
     source = db.open_source("toy", reader="none", uri="made by mlipdb.testing")
-    dft = db.method_id(Method(kind="dft", name="toy-dft"))
     teacher = PairPotential(cutoff=3.0)
     made = [_crystal(number) for number in range(structures)]
     numbers = [np.arange(rows, dtype=np.int32)] * structures
@@ -47,7 +49,7 @@ def training_database(path: Path, *, structures: int = 24, rows: int = 2) -> Dat
         NewStructure(structure=structure, label=_label(structure, label), external_id=f"{i}", material=f"m{i // 3}")
         for i, (structure, label) in enumerate(zip(made, taught, strict=True))
     ]
-    ids = db.append(records, source_id=source, method_id=dft)
+    ids = db.append(records, source_id=source, method_id=db.method_id(dft))
     db.close_source(source, state="complete")
     labels = [NewLabel(structure_id=i, part=0, label=label) for i, label in zip(ids, taught, strict=True)]
     db.append_labels(labels, method_id=db.method_id(teacher.info.method()))

@@ -1,14 +1,20 @@
 """What is said of the data before a training."""
 
+from dataclasses import replace
+
 import pytest
+from sqlalchemy import select
 
 import mlipdb
+from mlipdb.catalog import SubsetMember
 from mlipdb.database import Database
-from mlipdb.errors import ConfigError
+from mlipdb.errors import ConfigError, TrainError
+from mlipdb.records import NewLabel
 from mlipdb.structures import SYMBOLS
 from mlipdb.subsets import Request, training_statistics
-from mlipdb.subsets.subset import freeze
+from mlipdb.subsets.subset import freeze, load
 from mlipdb.testing.samples import sample_records
+from mlipdb.testing.training import training_database
 from mlipdb.trainers.prepare import prepare
 
 
@@ -72,3 +78,28 @@ def test_labels_of_two_methods_are_not_learnt_together(salts, tiny):
     frozen = freeze(salts, "both", filter="all")
     with pytest.raises(ConfigError, match=r"of 2 methods \(1: PBE, 2: PBEsol\).*--set data.method=NUMBER"):
         prepare(salts, frozen, recipe=tiny(), teacher_id=None, devices=1, say=print)
+
+
+def test_labels_to_validate_with_are_of_the_method_that_is_learnt(salts, tiny):
+    source = salts.open_source("others", reader="none", uri="nowhere")
+    method = salts.method_id(mlipdb.Method(kind="dft", name="PBEsol"))
+    ids = list(salts.append(sample_records(12, start=12, per_material=1), source_id=source, method_id=method))
+    freeze(salts, "both", filter="all")
+    with salts.write() as session:
+        for member in session.scalars(select(SubsetMember)):
+            member.split = "validation" if member.structure_id in ids else "train"
+    with pytest.raises(TrainError, match=r"another method \(2: PBEsol\) than those to train on \(1: PBE\)"):
+        prepare(salts, load(salts, "both"), recipe=tiny(), teacher_id=None, devices=1, say=print)
+
+
+def test_atomic_energies_with_and_without_e0_are_not_learnt_together(tmp_path, tiny):
+    db = training_database(tmp_path / "db", structures=15)
+    frozen = load(db, "toy")
+    labels = [replace(label, method=None, method_id=None) for _, label in db.read(frozen.ids, method_id=2)]
+    mixed = [replace(label, atomic_energies_include_e0=place % 2 == 0) for place, label in enumerate(labels)]
+    new = [NewLabel(structure_id=int(i), part=0, label=each) for i, each in zip(frozen.ids, mixed, strict=True)]
+    teacher = db.method_id(mlipdb.Method(kind="teacher", name="mixed"))
+    db.append_labels(new, method_id=teacher)
+    with pytest.raises(TrainError, match=r"some of the teacher's atomic energies contain E0.*mlipdb labels drop"):
+        prepare(db, frozen, recipe=tiny(), teacher_id=teacher, devices=1, say=print)
+    db.close()

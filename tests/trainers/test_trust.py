@@ -75,3 +75,32 @@ def test_a_training_on_refused_labels_leaves_no_run(db, tiny, listener):
     with pytest.raises(TrainError, match="turned"):
         train(db, "toy", recipe=tiny(), reporter=listener, teacher="turned", name="refused")
     assert not (db.path / "runs" / "refused").exists()
+
+
+def functional_teacher(db, functional):
+    """The fitting teacher's labels again, by a teacher that says its functional."""
+    ids = db.query("all").ids.tolist()
+    labels = [label for _, label in db.read(ids, method_id=2)]
+    new = [NewLabel(structure_id=key, part=0, label=label) for key, label in zip(ids, labels, strict=True)]
+    number = db.method_id(Method(kind="teacher", name=f"of-{functional}", functional=functional))
+    db.append_labels(new, method_id=number)
+    return number
+
+
+def test_a_teacher_of_another_functional_than_the_labels_is_refused_with_the_fix(db, check):
+    labels = db.method_id(Method(kind="dft", name="mine", functional="PBE+U"))
+    same, other, unknown = (functional_teacher(db, name) for name in ("PBE", "r2SCAN", "wB97M-D3"))
+    with pytest.raises(TrainError, match=r"of-r2SCAN is of r2SCAN.*of PBE\+U.*choose a teacher of PBE\+U.*--accept"):
+        check(other, labels)
+    for teacher in (same, unknown):
+        assert not any("functional" in line or " is of " in line for line in check(teacher, labels))
+    assert any(line.startswith("WARNING: the teacher of-r2SCAN") for line in check(other, labels, accept=True))
+
+
+def test_the_functional_of_labels_that_came_with_structures_counts_too(tmp_path):
+    db = training_database(tmp_path / "db", dft=Method(kind="dft", name="mine", functional="PBE"))
+    with pytest.raises(TrainError, match="r2SCAN"):
+        check_trust(
+            db, [functional_teacher(db, "r2SCAN"), None], ids=db.query("all").ids, accept=False, say=lambda text: None
+        )
+    db.close()
