@@ -12,6 +12,7 @@ from jaxtyping import Int64
 
 from mlipdb.trainers.batching.packing import PlannedBatch
 from mlipdb.trainers.batching.pad import pad_graph
+from mlipdb.trainers.batching.rank import ONLY, Rank
 from mlipdb.trainers.batching.records import RecordSource
 from mlipdb.trainers.batching.targets import Convention, choose_rows, pad_targets
 from mlipdb.trainers.graph import Batch
@@ -43,12 +44,16 @@ class Feed:
         """The planned batches in order; the same whatever the number of threads."""
         return ahead([partial(self.prepare, planned, epoch=epoch) for planned in plan], threads=self.threads)
 
-    def stacks(self, groups: Sequence[tuple[PlannedBatch, ...]], *, devices: int, epoch: int) -> Iterator[FedBatch]:
-        """The groups in order, each stacked along a leading axis of one batch per device.
+    def stacks(
+        self, groups: Sequence[tuple[PlannedBatch, ...]], *, devices: int, epoch: int, rank: Rank = ONLY
+    ) -> Iterator[FedBatch]:
+        """The groups in order, each stacked along a leading axis of one batch per device of this rank.
 
-        Devices for which a group has no batch get one in which everything is masked.
+        devices counts those of all ranks, and all ranks pass the same groups: each makes its share alone, and all make
+        equally many stacks. Devices for which a group has no batch get one in which everything is masked.
         """
-        tasks = [partial(self._stack, group, devices=devices, epoch=epoch) for group in groups]
+        own = rank.devices(devices)
+        tasks = [partial(self._stack, group, devices=own, epoch=epoch, rank=rank) for group in groups]
         return ahead(tasks, threads=self.threads)
 
     def prepare(self, planned: PlannedBatch, *, epoch: int = 0) -> FedBatch:
@@ -64,12 +69,16 @@ class Feed:
         )
         return FedBatch(batch=Batch(graph, targets), ids=ids)
 
-    def _stack(self, group: tuple[PlannedBatch, ...], *, devices: int, epoch: int) -> FedBatch:
-        fed = [self.prepare(planned, epoch=epoch) for planned in group]
-        batches = [item.batch for item in fed]
-        batches += [emptied(batches[0])] * (devices - len(batches))
+    def _stack(self, group: tuple[PlannedBatch, ...], *, devices: int, epoch: int, rank: Rank) -> FedBatch:
+        fed = [self.prepare(planned, epoch=epoch) for planned in rank.share(group)]
+        idle = not fed
+        fed = fed or [self.prepare(group[0], epoch=epoch)]  # for its shape
+        empty = emptied(fed[0].batch)
+        batches = [] if idle else [item.batch for item in fed]
+        batches += [empty] * (devices - len(batches))
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
-        return FedBatch(batch=stacked, ids=np.concatenate([item.ids for item in fed]))
+        ids = fed[0].ids[:0] if idle else np.concatenate([item.ids for item in fed])
+        return FedBatch(batch=stacked, ids=ids)
 
 
 def emptied(batch: Batch) -> Batch:

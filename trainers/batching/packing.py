@@ -111,7 +111,7 @@ def _grown(smaller: GraphShape, sizes: Sizes, held: Bool[np.ndarray, " structure
         atoms=max(_ceil(float(sizes.atoms[held].max()), 8) + 1, smaller.atoms),
         edges=max(_ceil(float(sizes.edges[held].max()), 8), smaller.edges),
         graphs=smaller.graphs,
-        triplets=max(_ceil(triplets, 64), smaller.triplets),
+        triplets=max(_ceil(float(triplets), 64), smaller.triplets),
     )
 
 
