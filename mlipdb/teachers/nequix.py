@@ -24,7 +24,7 @@ from mlipdb.trainers.batching.pad import GraphShape, needed_shape, pad_graph
 from mlipdb.trainers.checkpoint import load_model
 from mlipdb.trainers.graph import AtomicGraph, Prediction
 from mlipdb.trainers.models.base import AbstractModel
-from mlipdb.trainers.models.derive import predict, predict_with_rows
+from mlipdb.trainers.models.derive import gives_stress, predict, predict_with_rows
 from mlipdb.trainers.models.nqx import load_nqx
 from mlipdb.trainers.run_files import best_checkpoint
 from mlipdb.version import __version__
@@ -64,6 +64,7 @@ class NequixTeacher:
         if not path.exists():
             raise LabelError(f"no weights at {path}; give a .nqx file or a checkpoint folder with --weights")
         model = load_model(path) if path.is_dir() else load_nqx(path)[0]
+        _check_stress(model, path)
         sha256 = hashlib.sha256(_identity(path).read_bytes()).hexdigest()
         known = published_name(sha256)
         if known is not None and name in PUBLISHED and name != known:
@@ -101,7 +102,7 @@ class NequixTeacher:
     def _neighbours(self, structure: Structure) -> Neighbours:
         key = structure.content_hash
         if key not in self._lists:
-            self._lists[key] = neighbours(structure, self._model.cutoff)
+            self._lists[key] = neighbours(structure, self._model.cutoff, needs=self._model.graph_needs)
             if len(self._lists) > KEPT_LISTS:
                 self._lists.popitem(last=False)
         return self._lists[key]
@@ -174,6 +175,15 @@ def batch_dofs(
         dofs[: len(numbers), place] = 3 * first + numbers
         first += len(structure)
     return dofs
+
+
+def _check_stress(model: AbstractModel, path: Path) -> None:
+    """A label of a periodic structure has a stress, which a direct model could only invent."""
+    if not gives_stress(model):
+        raise LabelError(
+            f"{path} is a {type(model).__name__}, whose forces are no derivative, so that it has no stress to label "
+            "with; give a conservative model, such as Nequix"
+        )
 
 
 def _shape(needed: GraphShape) -> GraphShape:
