@@ -10,6 +10,7 @@ from mlipdb.records import NewLabel
 from mlipdb.subsets.subset import load
 from mlipdb.testing.training import training_database
 from mlipdb.trainers.archive import read_arrays, read_document
+from mlipdb.trainers.cookbook import load_recipe
 from mlipdb.trainers.pace import make_pace
 from mlipdb.trainers.run_files import last_checkpoint
 from mlipdb.trainers.teacher_forces import teacher_forces_mae
@@ -123,3 +124,18 @@ def test_an_interrupted_run_goes_on_with_its_plateau_and_its_halved_weight(db, t
 def arrays(folder):
     place = last_checkpoint(folder)
     return read_arrays(place, read_document(place), "state")
+
+
+SMALL_PAINN = ("model.n_layers=1", "model.hidden_size=4", "model.n_radial=4", "model.cutoff=3.0", "data.threads=1")
+
+
+def test_the_papers_recipe_trains_its_direct_student(db, listener):
+    recipe = load_recipe("joint/painn", settings=[*SMALL_PAINN, "epochs=2", "batch.graphs=4"])
+    result = train(db, "toy", recipe=recipe, reporter=listener, teacher="poor", name="paper", accept_labels=True)
+    weights = [epoch["weights"] for epoch in result.metrics["epochs"]]
+    assert weights[0] == {"energy_mae": 5.0, "forces_l2": 100.0, "atomic_energies_mae": 10.0, "hessian_rows": 200.0}
+    assert "teacher: forces differ from the labels by 500.0 meV/Å" in listener.stream.getvalue()
+    assert (
+        result.metrics["epochs"][1]["validation"]["forces_mae"]
+        < result.metrics["epochs"][0]["validation"]["forces_mae"]
+    )
