@@ -25,6 +25,7 @@ from mlipdb.subsets.training_statistics import (
 )
 from mlipdb.trainers.alignment import Alignment, align
 from mlipdb.trainers.batching.feed import Feed
+from mlipdb.trainers.batching.oversized import oversized_text
 from mlipdb.trainers.batching.packing import Sizes, choose_shapes, joined
 from mlipdb.trainers.batching.pad import GraphShape
 from mlipdb.trainers.batching.records import RecordSource
@@ -89,10 +90,11 @@ def prepare(
     convention = _convention(facts, alignment, recipe=recipe)
     rows = 0 if teacher_id is None else recipe.distillation.rows_per_structure
     forces_mae = _teacher_forces_mae(db, subset, recipe=recipe, teacher_id=teacher_id, say=say)
+    shapes = _shapes(train, validation, recipe=recipe, devices=devices, say=say)
     return Prepared(
         train=_part(train, convention=convention, recipe=recipe, rows=rows),
         validation=_part(validation, convention=convention, recipe=recipe, rows=0),
-        shapes=_shapes(train.survey.sizes, validation.survey.sizes, recipe=recipe, devices=devices),
+        shapes=shapes,
         facts=facts,
         report=_report(train.survey, validation.survey, facts=facts, alignment=alignment)
         | ({} if forces_mae is None else {"teacher_forces_mae": forces_mae}),
@@ -172,9 +174,14 @@ def _part(found: _Found, *, convention: Convention, recipe: Recipe, rows: int) -
     return Part(feed=feed, sizes=found.survey.sizes)
 
 
-def _shapes(train: Sizes, validation: Sizes, *, recipe: Recipe, devices: int) -> tuple[GraphShape, ...]:
+def _shapes(train: _Found, validation: _Found, *, recipe: Recipe, devices: int, say: Say) -> tuple[GraphShape, ...]:
     """Shapes for both parts, so that validation compiles no more of them; a step's graphs are shared by devices."""
-    return choose_shapes(joined([train, validation]), graphs=max(1, recipe.batch.graphs // devices), edges=recipe.batch.edges // devices)
+    sizes = joined([train.survey.sizes, validation.survey.sizes])
+    graphs, edges = max(1, recipe.batch.graphs // devices), recipe.batch.edges // devices
+    shapes = choose_shapes(sizes, graphs=graphs, edges=edges)
+    if text := oversized_text(sizes, np.concatenate([train.ids, validation.ids]), shapes=shapes):
+        say(text)
+    return shapes
 
 
 def _check_labels(found: Survey, *, recipe: Recipe) -> None:

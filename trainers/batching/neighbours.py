@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import vesin
-from jaxtyping import Bool, Float64, Int32
+from jaxtyping import Bool, Float64, Int32, Int64
 
 from mlipdb.structures import Structure
 from mlipdb.subsets.neighbours import completed_cell
@@ -58,24 +58,31 @@ def neighbours(structure: Structure, cutoff: float, *, needs: GraphNeeds = NO_NE
 def _within(structure: Structure, cutoff: float) -> Neighbours:
     """All pairs: each is found once and turned round here, which is faster than to have both found and sorted."""
     calculator = vesin.NeighborList(cutoff=cutoff, full_list=False, sorted=False, n_threads=1)
-    first, second, shifts = calculator.compute(
+    found, half_shifts = calculator.compute(
         points=structure.positions,
         box=completed_cell(structure.cell, structure.pbc),
         periodic=np.array(structure.pbc),
-        quantities="ijS",
+        quantities="PS",
+        copy=False,
     )
-    dtype = np.uint16 if len(structure) <= SHORT else np.int32  # numpy sorts 16 bits by radix, in linear time
-    receivers = np.concatenate([first, second]).astype(dtype)
-    order = np.argsort(receivers, kind="stable")
+    pairs = np.array(found.T, dtype=np.int32, order="C")  # copies, since vesin's memory goes with the calculator
+    shifts = np.concatenate([half_shifts, -half_shifts])
+    receivers, senders = pairs.ravel(), pairs[::-1].ravel()
+    # Numpy sorts 16 bits by radix, in linear time.
+    order = np.argsort(receivers.astype(np.uint16) if len(structure) <= SHORT else receivers, kind="stable")
+    return Neighbours(
+        senders=senders.take(order),
+        receivers=receivers.take(order),
+        shifts=shifts.take(order, axis=0),
+        reverse=_reverse(order),
+    )
+
+
+def _reverse(order: Int64[np.ndarray, " edges"]) -> Int32[np.ndarray, " edges"]:
+    """Where the other way round of each pair is, when those found came before their reverses until they were sorted."""
     place = np.empty(len(order), dtype=np.int32)
     place[order] = np.arange(len(order), dtype=np.int32)
-    half = len(first)
-    return Neighbours(
-        senders=np.concatenate([second, first]).astype(np.int32)[order],
-        receivers=receivers[order].astype(np.int32),
-        shifts=np.concatenate([shifts, -shifts]).astype(np.int32)[order],
-        reverse=np.concatenate([place[half:], place[:half]])[order],
-    )
+    return np.roll(place, len(order) // 2).take(order)
 
 
 def _nearest(structure: Structure, cutoff: float, *, count: int, symmetric: bool) -> Neighbours:

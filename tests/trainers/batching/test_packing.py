@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlipdb.trainers.batching.oversized import oversized_text
 from mlipdb.trainers.batching.packing import (
     Sizes,
     choose_shapes,
@@ -80,6 +81,16 @@ def test_a_structure_larger_than_a_batch_gets_a_shape_of_its_own():
     plan = plan_epoch(found, (usual, large), seed=0, epoch=0)
     (own,) = [planned.members.tolist() for planned in plan if planned.shape == large]
     assert 50 in own
+
+
+def test_structures_larger_than_a_batch_are_named_with_their_ids_and_sizes():
+    found = Sizes(atoms=np.array([2] * 50 + [444]), edges=np.array([100] * 50 + [34_704]))
+    shapes = choose_shapes(found, graphs=8)
+    text = oversized_text(found, np.arange(1000, 1051), shapes=shapes)
+    assert "1 of 51 structures" in text
+    assert "1050 (444 atoms, 34704 edges)" in text
+    even = sizes(40)
+    assert oversized_text(even, np.arange(40), shapes=choose_shapes(even, graphs=40)) is None
 
 
 def test_room_beside_a_large_structure_is_filled_with_small_ones():
