@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -55,14 +55,14 @@ class AbstractGemNet(AbstractFitted):
         """Whether the scale factors are there."""
         return self.config.factors is not None
 
-    def fitted(self, graphs: Sequence[AtomicGraph]) -> Self:
+    def fitted(self, graphs: Sequence[AtomicGraph]) -> "AbstractGemNet":
         """The same model with scale factors fitted on these batches."""
         factors = fit_scale_factors(self.network, graphs, config=self.config)
         settings: Any = dataclasses.replace(self.config, scale_factors=factors)
         return type(self)(network=self.network, config=settings)
 
     @classmethod
-    def create(cls, config: GemNetConfig, *, key: PRNGKeyArray) -> Self:
+    def create(cls, config: GemNetConfig, *, key: PRNGKeyArray) -> "AbstractGemNet":
         """A model with random weights, ready to be trained once its scale factors are there."""
         return cls(network=create_network(config, key=key), config=config)
 
@@ -71,7 +71,7 @@ class AbstractGemNet(AbstractFitted):
         return self.config.to_json()
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
+    def from_config(cls, config: dict[str, Any]) -> "AbstractGemNet":
         """A model of that configuration with all arrays zero, to be filled. Raises ConfigError for a bad setting."""
         parsed = config_from_json(config, direct=issubclass(cls, AbstractDirectModel))
         shapes = eqx.filter_eval_shape(create_network, parsed, key=jax.random.key(0))

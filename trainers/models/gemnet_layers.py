@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 ACTIVATION_NORM = 0.6  # about √E[silu(x)²] for x ~ N(0, 1), as published
 STANDARD_EPSILON = 1e-6
-Matrix = Float[Array, "fan_in fan_out"]
-Rows = Float[Array, "rows size"]
+Matrix = Float[Array, "_ _"]  # (in, out)
+Rows = Float[Array, "rows _"]
 
 
 class Mlp(eqx.Module):

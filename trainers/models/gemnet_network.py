@@ -149,7 +149,7 @@ def _radial_basis(
     """Gaussians at even distances from 0 to the cutoff, as wide as these, times the envelope."""
     centres = jnp.asarray(np.linspace(0.0, 1.0, config.n_radial), dtype=lengths.dtype)
     away = (lengths[:, None] / config.cutoff - centres[None, :]) * (config.n_radial - 1)
-    envelope = polynomial_cutoff(lengths, cutoff=config.cutoff, power=config.envelope_exponent)
+    envelope = polynomial_cutoff(lengths, cutoff=config.cutoff, power=float(config.envelope_exponent))
     return jnp.where(graph.edge_mask[:, None], jnp.exp(-0.5 * away * away) * envelope[:, None], 0.0)
 
 
@@ -172,7 +172,7 @@ def _edges(
     )
 
 
-def _joined(atoms: Rows, values: Rows, edges: Edges) -> Rows:
+def _joined(atoms: Float[Array, "atoms _"], values: Rows, edges: Edges) -> Rows:
     return jnp.concatenate([atoms[edges.senders], atoms[edges.receivers], values], axis=1)
 
 
