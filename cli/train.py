@@ -15,7 +15,7 @@ def train(
     context: typer.Context,
     subset: Annotated[str | None, typer.Option(help="A frozen subset or a filter, which is frozen first.")] = None,
     model: Annotated[str | None, typer.Option(help="The student's architecture; else the recipe's.")] = None,
-    recipe: Annotated[str, typer.Option(help="A shipped recipe (nano, nequix-mp) or a .toml file.")] = "nano",
+    recipe: Annotated[str, typer.Option(help="A name that `mlipdb recipe list` shows, or a .toml file.")] = "nano",
     setting: Annotated[list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Method to distil from: its name or number.")] = None,
     align: Annotated[str | None, typer.Option(help="Teacher's energies to the labels': least-squares or none.")] = None,
