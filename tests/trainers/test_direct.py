@@ -17,7 +17,7 @@ from mlipdb.trainers.evaluate import evaluate, table
 from mlipdb.trainers.models.painn import Painn
 from mlipdb.trainers.progress import PlainReporter
 from mlipdb.trainers.runs import run_names
-from mlipdb.trainers.train import train
+from mlipdb.trainers.train import resume, train
 
 RECIPE = """
 epochs = 2
@@ -94,3 +94,26 @@ def test_a_loss_that_needs_a_stress_is_refused_before_there_is_a_run(trained, re
 def test_it_cannot_be_the_teacher_of_labels_that_have_a_stress(direct):
     with pytest.raises(LabelError, match=r"Painn.*no stress"):
         NequixTeacher.load("nequix", TeacherOptions(weights=direct.best))
+
+
+class Stopper(PlainReporter):
+    """Interrupts the training after three steps."""
+
+    left = 3
+
+    def step(self, progress):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def test_a_run_that_goes_on_keeps_the_factors_that_it_fitted(trained, direct, recipe):
+    chosen = load_recipe(recipe, settings=["checkpoint.every_steps=2"])
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            trained[0], "toy", recipe=chosen, reporter=Stopper(io.StringIO()), teacher="pair-potential", name="stopped"
+        )
+    result = resume(trained[0], "stopped", reporter=PlainReporter(io.StringIO()))
+    whole, stopped = load_model(direct.best), load_model(result.best)
+    assert stopped.config == whole.config
+    assert result.metrics["epochs"] == direct.metrics["epochs"]

@@ -3,14 +3,13 @@
 import abc
 from collections.abc import Sequence
 
-import equinox as eqx
-
 from mlipdb.trainers.graph import AtomicGraph
+from mlipdb.trainers.models.base import AbstractModel
 
 BATCHES = 16  # that a training gives to fit on; as many as the published scale factors were fitted on
 
 
-class AbstractFitted(eqx.Module):
+class AbstractFitted(AbstractModel):
     """What such a model is beside a force field or direct model. Before the fit it cannot be evaluated."""
 
     @property
