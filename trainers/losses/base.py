@@ -38,6 +38,13 @@ def absolute(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return values * jnp.sign(values)
 
 
+def huber(values: Float[Array, "*shape"], *, delta: float) -> Float[Array, "*shape"]:
+    """Quadratic below delta, linear beyond, with one slope where they meet; gradient 0 at 0."""
+    sizes = absolute(values)
+    quadratic = jnp.minimum(sizes, delta)
+    return 0.5 * jnp.square(quadratic) + delta * (sizes - quadratic)
+
+
 def norms(vectors: Float[Array, "*shape 3"]) -> Float[Array, "*shape"]:
     """Length of each vector, with gradient 0 (not NaN) at length 0."""
     squares = jnp.sum(jnp.square(vectors), axis=-1)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mlipdb.trainers.graph import Batch, Prediction
-from mlipdb.trainers.losses.base import AbstractLoss, Term, absolute, count, difference, norms, on_atoms
+from mlipdb.trainers.losses.base import AbstractLoss, Term, absolute, count, difference, huber, norms, on_atoms
 
 
 class ForcesL2(AbstractLoss):
@@ -40,9 +40,7 @@ class ForcesHuber(AbstractLoss):
     def __call__(self, prediction: Prediction, hessian: Float[Array, "rows atoms 3"], batch: Batch) -> Term:
         """Sum over labelled components, and their number."""
         errors, mask = _force_errors(prediction, batch)
-        sizes = absolute(errors)
-        quadratic = jnp.minimum(sizes, self.delta)
-        return jnp.sum(0.5 * jnp.square(quadratic) + self.delta * (sizes - quadratic)), 3 * count(mask)
+        return jnp.sum(huber(errors, delta=self.delta)), 3 * count(mask)
 
 
 def _force_errors(prediction: Prediction, batch: Batch) -> tuple[Float[Array, "atoms 3"], Bool[Array, " atoms"]]:

@@ -142,6 +142,17 @@ def test_huber_is_quadratic_near_zero_and_linear_far_away():
     assert value("forces_huber", (far, hessian), batch)[0] == pytest.approx(9 * delta * (1.0 - delta / 2), rel=1e-4)
 
 
+def test_huber_of_energies_is_per_atom_and_that_of_stress_by_component():
+    batch = make_batch()
+    (prediction, hessian), delta = exact(batch), 0.1
+    energy = prediction.energy + jnp.array([0.02, 2.0, 0.0, 0.0])  # 0.02 eV on one atom, 1 eV on each of two
+    stress = prediction.stress + 0.02
+    wrong = Prediction(energy, prediction.atomic_energies, prediction.forces, stress)
+    expected = 0.5 * 0.02**2 + delta * (1.0 - delta / 2)
+    assert value("energy_huber", (wrong, hessian), batch) == pytest.approx((expected, 2.0), rel=1e-4)
+    assert value("stress_huber", (wrong, hessian), batch) == pytest.approx((9 * 0.5 * 0.02**2, 9.0), rel=1e-4)
+
+
 def test_stress_counts_only_where_there_is_a_volume():
     batch = make_batch(periodic=(True, False))
     assert value("stress_mae", zero(batch), batch) == pytest.approx((np.abs(batch.targets.stress[0]).sum(), 9.0))
