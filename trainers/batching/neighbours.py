@@ -47,15 +47,14 @@ def neighbours(structure: Structure, cutoff: float, *, needs: GraphNeeds = NO_NE
     threads.
     """
     if needs.max_neighbours is None:
-        found = _within(structure, cutoff)
+        found = _within(structure, cutoff, reverse=needs.symmetric)
     else:
         found = _nearest(structure, cutoff, count=needs.max_neighbours, symmetric=needs.symmetric)
-    reverse = found.reverse if needs.symmetric else None
     triplet_count = _count_triplets(found.receivers) if needs.triplets else None
-    return Neighbours(found.senders, found.receivers, found.shifts, reverse, triplet_count)
+    return Neighbours(found.senders, found.receivers, found.shifts, found.reverse, triplet_count)
 
 
-def _within(structure: Structure, cutoff: float) -> Neighbours:
+def _within(structure: Structure, cutoff: float, *, reverse: bool) -> Neighbours:
     """All pairs: each is found once and turned round here, which is faster than to have both found and sorted."""
     calculator = vesin.NeighborList(cutoff=cutoff, full_list=False, sorted=False, n_threads=1)
     found, half_shifts = calculator.compute(
@@ -74,7 +73,7 @@ def _within(structure: Structure, cutoff: float) -> Neighbours:
         senders=senders.take(order),
         receivers=receivers.take(order),
         shifts=shifts.take(order, axis=0),
-        reverse=_reverse(order),
+        reverse=_reverse(order) if reverse else None,
     )
 
 
@@ -82,21 +81,22 @@ def _reverse(order: Int64[np.ndarray, " edges"]) -> Int32[np.ndarray, " edges"]:
     """Where the other way round of each pair is, when those found came before their reverses until they were sorted."""
     place = np.empty(len(order), dtype=np.int32)
     place[order] = np.arange(len(order), dtype=np.int32)
-    return np.roll(place, len(order) // 2).take(order)
+    half = len(order) // 2
+    return np.concatenate([place[half:], place[:half]]).take(order)
 
 
 def _nearest(structure: Structure, cutoff: float, *, count: int, symmetric: bool) -> Neighbours:
     """The nearest of each receiver, searched in growing spheres, since one of 12 Å may hold a thousand."""
     radius = _first_radius(structure, cutoff, count=count)
     while True:
-        found = _within(structure, radius)
+        found = _within(structure, radius, reverse=symmetric)
         lengths = _lengths(structure, found)
         limits = _limits(found.receivers, lengths, atoms=len(structure), count=count)
         if radius >= cutoff or limits.max() <= radius:
             break
         radius = min(1.26 * radius, cutoff)  # twice the volume
     kept = lengths <= limits[found.receivers]
-    return _chosen(found, kept | kept[found.reverse] if symmetric else kept)
+    return _chosen(found, kept if found.reverse is None else kept | kept[found.reverse])
 
 
 def _first_radius(structure: Structure, cutoff: float, *, count: int) -> float:
@@ -129,9 +129,11 @@ def _limits(
 
 
 def _chosen(found: Neighbours, kept: Bool[np.ndarray, " edges"]) -> Neighbours:
-    """The pairs kept; reverse is right where the reverse of each is kept too."""
-    places = np.cumsum(kept, dtype=np.int32) - 1
-    reverse = places[found.reverse[kept]]
+    """The pairs kept, the reverse of each among them where there are reverses."""
+    reverse = None
+    if found.reverse is not None:
+        places = np.cumsum(kept, dtype=np.int32) - 1
+        reverse = places[found.reverse[kept]]
     return Neighbours(found.senders[kept], found.receivers[kept], found.shifts[kept], reverse)
 
 

@@ -2,10 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import vesin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlipdb.structures import Structure, StructureError, make_structure
+from mlipdb.subsets.neighbours import completed_cell
 from mlipdb.trainers.batching.neighbours import Neighbours, neighbours
 from mlipdb.trainers.graph import GraphNeeds
 
@@ -155,3 +157,16 @@ def test_triplets_are_counted_where_they_are_asked_for():
     lonely = make_structure([2], [[5.0, 0.0, 0.0]])
     found = neighbours(lonely, 6.0, needs=GraphNeeds(max_neighbours=3, symmetric=True, triplets=True))
     assert (len(found), len(found.reverse), found.triplet_count) == (0, 0, 0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), atoms=st.integers(1, 12), pbc=st.tuples(*[st.booleans()] * 3))
+def test_pairs_turned_round_are_the_whole_list_that_vesin_finds(seed, atoms, pbc):
+    rng = np.random.default_rng(seed)
+    cell = rng.uniform(2, 9, 3) * np.eye(3) + rng.normal(0, 0.7, (3, 3))
+    structure = make_structure([6] * atoms, rng.uniform(-15, 15, (atoms, 3)), cell=cell, pbc=pbc)
+    calculator = vesin.NeighborList(cutoff=5.0, full_list=True, sorted=True)
+    box = completed_cell(structure.cell, structure.pbc)
+    parts = calculator.compute(points=structure.positions, box=box, periodic=np.array(pbc), quantities="ijS")
+    expected = {tuple(map(int, row)) for row in np.column_stack(parts)}
+    assert set(described(neighbours(structure, 5.0))) == expected
