@@ -104,7 +104,8 @@ def _first_radius(structure: Structure, cutoff: float, *, count: int) -> float:
     if not all(structure.pbc):
         return cutoff
     volume = abs(float(np.linalg.det(structure.cell))) / len(structure)
-    return min(cutoff, (FIRST_GUESS * count * volume * 0.75 / np.pi) ** (1 / 3) + AS_FAR)
+    radius = float((FIRST_GUESS * count * volume * 0.75 / np.pi) ** (1 / 3)) + AS_FAR
+    return min(cutoff, radius)
 
 
 def _lengths(structure: Structure, found: Neighbours) -> Float64[np.ndarray, " edges"]:

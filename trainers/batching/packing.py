@@ -158,7 +158,7 @@ def _planned(bin: Bin) -> PlannedBatch:
 
 def fits(sizes: Sizes, shape: GraphShape) -> Bool[np.ndarray, " structures"]:
     """Which structures fit the shape alone."""
-    found: Bool[np.ndarray, " structures"] = (sizes.table <= np.array(shape.capacity)).all(axis=1)
+    found: Bool[np.ndarray, " structures"] = np.all(sizes.table <= np.array(shape.capacity), axis=1)
     return found
 
 
