@@ -28,7 +28,7 @@ def train(
 ) -> None:
     """Train a student, with --teacher also on the teacher's atomic energies and Hessian rows."""
     from mlipdb.trainers.cookbook import load_recipe
-    from mlipdb.trainers.progress import make_reporter
+    from mlipdb.trainers.live import make_reporter
     from mlipdb.trainers.train import resume as go_on
     from mlipdb.trainers.train import train as start
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import mlipdb
-from mlipdb.trainers.progress import make_reporter
+from mlipdb.trainers.live import make_reporter
 from mlipdb.trainers.quickstart import RUN, SUBSET, TEACHER, quickstart
 
 README = Path(__file__).resolve().parent.parent / "README.md"

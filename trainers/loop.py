@@ -25,7 +25,7 @@ from mlipdb.trainers.optimizer import make_optimizer
 from mlipdb.trainers.pace import Pace, make_pace
 from mlipdb.trainers.position import Position
 from mlipdb.trainers.prepare import Part, Prepared
-from mlipdb.trainers.progress import Reporter, StepProgress, errors_text
+from mlipdb.trainers.progress import EpochEnd, Reporter, StepProgress
 from mlipdb.trainers.recipe import Recipe
 from mlipdb.trainers.run_files import add_checkpoint, last_checkpoint
 from mlipdb.trainers.step import AXIS, Outcome, TrainState, initial_state, make_evaluate_step, make_train_step
@@ -178,7 +178,7 @@ def _end_epoch(run: Run, steps: _Steps, *, state: TrainState, position: Position
     position.next_epoch()
     _save(run, state, position=position, best=better)
     run.on_epoch(position)
-    run.reporter.epoch(_epoch_text(entry, epochs=run.recipe.epochs, better=better))
+    run.reporter.epoch(EpochEnd(entry=entry, epochs=run.recipe.epochs, best=better))
     for line in pace.changes(_pace(run, position)):
         run.reporter.say(line)
 
@@ -225,10 +225,3 @@ def _save(run: Run, state: TrainState, *, position: Position, best: bool) -> Non
     document = model_document(model, name=name, notes=notes)
     groups = {MODEL: named_arrays(model), STATE: named_arrays(state)}
     add_checkpoint(run.folder, position.name, document, groups, best=best)
-
-
-def _epoch_text(entry: Mapping[str, Any], *, epochs: int, better: bool) -> str:
-    text = f"epoch {entry['epoch']}/{epochs}: train loss {entry['train']['loss']:.4g}"
-    if entry["validation"] is not None:
-        text += f", validation loss {entry['validation']['loss']:.4g}  {errors_text(entry['validation'])}"
-    return text + ("  best" if better else "")

@@ -1,11 +1,9 @@
-"""What a training says while it runs: a live line in a terminal, plain lines elsewhere."""
+"""What a training tells those who listen: how far it is, what each epoch gave; and the listener that prints lines."""
 
 import time
 from collections.abc import Mapping
-from typing import IO, Protocol, cast, runtime_checkable
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from mlipdb.trainers.metrics import UNITS
 
@@ -41,7 +39,7 @@ class Reporter(Protocol):
         """A step was taken."""
         ...
 
-    def epoch(self, text: str) -> None:
+    def epoch(self, ended: "EpochEnd") -> None:
         """An epoch ended."""
         ...
 
@@ -58,6 +56,7 @@ class StepProgress:
         self.epoch, self.batch, self.batches = 0, 0, 1
         self.loss = float("nan")
         self.maes: Mapping[str, float | None] = {}
+        self.structures = 0
         self._started = time.monotonic()
         self._structures = 0
         self._epochs_before: float | None = None
@@ -70,22 +69,51 @@ class StepProgress:
     def advance(self, *, epoch: int, batch: int, batches: int, structures: int) -> None:
         """Note a step: `batch` of the epoch's `batches` are now done, the last with so many structures."""
         self.epoch, self.batch, self.batches = epoch, batch, batches
+        self.structures += structures
         if self._epochs_before is None:  # the first step compiles; it would spoil the rate
             self._epochs_before, self._started = self.done, time.monotonic()
         else:
             self._structures += structures
 
     @property
+    def step(self) -> int:
+        """Steps behind us, those before a resumption included: about, where epochs have unequal numbers of batches."""
+        return self.epoch * self.batches + self.batch
+
+    @property
+    def rate(self) -> float:
+        """Structures a second since the first step, which compiles."""
+        seconds = time.monotonic() - self._started
+        return self._structures / seconds if seconds > 0 else 0.0
+
+    @property
     def line(self) -> str:
         """One line: epoch, loss, errors, structures/s and the time left."""
         seconds = time.monotonic() - self._started
         behind = self.done - (self._epochs_before or 0.0)
-        rate = self._structures / seconds if seconds > 0 else 0.0
         left = _clock((self.total_epochs - self.done) * seconds / behind) if behind > 0 else "?"
         return (
             f"epoch {self.epoch + 1}/{self.total_epochs} batch {self.batch}/{self.batches}  loss {self.loss:.4g}  "
-            f"{errors_text(self.maes)}  {rate:.1f} structures/s  {left} left"
+            f"{errors_text(self.maes)}  {self.rate:.1f} structures/s  {left} left"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochEnd:
+    """What an epoch gave: its entry in the run's metrics, of how many epochs, and whether it is the best so far."""
+
+    entry: Mapping[str, Any]
+    epochs: int
+    best: bool
+
+    @property
+    def text(self) -> str:
+        """One line."""
+        number, train, validation = (self.entry[name] for name in ("epoch", "train", "validation"))
+        text = f"epoch {number}/{self.epochs}: train loss {train['loss']:.4g}"
+        if validation is not None:
+            text += f", validation loss {validation['loss']:.4g}  {errors_text(validation)}"
+        return text + ("  best" if self.best else "")
 
 
 def errors_text(errors: Mapping[str, float | None]) -> str:
@@ -93,11 +121,6 @@ def errors_text(errors: Mapping[str, float | None]) -> str:
     known = {quantity: errors.get(f"{quantity}_mae") for quantity in UNITS}
     parts = [f"{name[0].upper()} {value:.1f} {UNITS[name]}" for name, value in known.items() if value is not None]
     return "  ".join(parts)
-
-
-def make_reporter(stream: TextStream) -> Reporter:
-    """A live line when the stream is a terminal, plain lines otherwise."""
-    return LiveReporter(stream) if stream.isatty() else PlainReporter(stream)
 
 
 class PlainReporter:
@@ -119,41 +142,12 @@ class PlainReporter:
             self._last = time.monotonic()
             self.say(progress.line)
 
-    def epoch(self, text: str) -> None:
+    def epoch(self, ended: EpochEnd) -> None:
         """Print the epoch's result."""
-        self.say(text)
+        self.say(ended.text)
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-class LiveReporter:
-    """One line that changes in place, with a bar; remarks and epochs scroll above it."""
-
-    def __init__(self, stream: TextStream) -> None:
-        self._bar = Progress(
-            BarColumn(20), TextColumn("{task.description}"), console=Console(file=cast(IO[str], stream))
-        )
-        self._task = self._bar.add_task("preparing", total=None)
-
-    def say(self, text: str) -> None:
-        """A remark."""
-        self._bar.console.print(text, highlight=False, markup=False)
-
-    def step(self, progress: StepProgress) -> None:
-        """Change the line; the first step shows it."""
-        self._bar.start()
-        self._bar.update(
-            self._task, description=progress.line, completed=progress.done, total=float(progress.total_epochs)
-        )
-
-    def epoch(self, text: str) -> None:
-        """Scroll the epoch's result above the line."""
-        self.say(text)
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        self._bar.stop()
 
 
 def _clock(seconds: float) -> str:
