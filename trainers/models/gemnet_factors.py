@@ -15,6 +15,7 @@ from mlipdb.trainers.models.derive import edge_vectors
 from mlipdb.trainers.models.gemnet_config import GemNetConfig, ScaleFactors
 from mlipdb.trainers.models.gemnet_network import Factors, Moments, Network, run
 
+LARGEST = 1e4  # a factor beyond it would lift rounding errors to signals
 Numbers = dict[str, Float64[np.ndarray, " numbers"]]
 
 
@@ -52,12 +53,14 @@ def _stages(config: GemNetConfig) -> list[list[tuple[str, int]]]:
 
 
 def _factor(before: float, after: float, *, name: str) -> float:
-    if not (np.isfinite(before) and np.isfinite(after) and before > 0 and after > 0):
+    factor = np.sqrt(before / after) if before > 0 and after > 0 else np.nan
+    if not 1 / LARGEST < factor < LARGEST:  # published ones are between 0.4 and 4; not a number is refused as well
         raise TrainError(
-            f"scale factor {name} cannot be fitted: the variance before is {before}, after {after}. The batches to "
-            "fit on need atoms with neighbours within the cutoff; widen the subset or set model.scale_factors"
+            f"scale factor {name} cannot be fitted: the variance before is {before:.3g}, after {after:.3g}. The "
+            "batches to fit on need atoms with neighbours well within the cutoff; widen the subset or "
+            "model.cutoff, or set model.scale_factors"
         )
-    return float(np.sqrt(before / after))
+    return float(factor)
 
 
 def _mean_moments(
