@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlipdb.cli.context import JsonOption, open_database, show_json, talk
+from mlipdb.cli.tables import table_lines
 
 if TYPE_CHECKING:
     from mlipdb.labelling.comparison import LabelComparison, Line
@@ -114,11 +115,7 @@ def _line_cells(line: "Line") -> tuple[str, ...]:
 
 def _print_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
     """Aligned columns, numbers to the right."""
-    rows = [headings, *lines]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = zip(headings, row, widths, strict=True)
-        print("  ".join(c.rjust(w) if name in NUMERIC else c.ljust(w) for name, c, w in cells).rstrip())
+    print("\n".join(table_lines(headings, lines, right=NUMERIC)))
 
 
 def _cells(holding: "Holding") -> tuple[str, ...]:

@@ -8,9 +8,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
-from mlipdb.catalog import Run
+from mlipdb.catalog import Run, Subset
 from mlipdb.database import Database
 from mlipdb.errors import NotFoundError, TrainError, did_you_mean
 from mlipdb.subsets.subset import FrozenSubset
@@ -20,15 +20,25 @@ PACKAGES = ("mlipdb", "jax", "jaxlib", "equinox", "optax", "numpy")
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """A row of the table run, as it was when read."""
+    """A row of the table run, as it was when read. subset is None where the subset was forgotten since."""
 
     name: str
     kind: str
     state: str
     config: Mapping[str, Any]
+    subset: str | None
     subset_hash: str
+    methods: Mapping[str, Any]
+    parent: str | None
     metrics: Mapping[str, Any]
+    versions: Mapping[str, str]
     path: Path | None
+    started_at: datetime
+    finished_at: datetime | None
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values."""
+        return {name: _plain(value) for name, value in vars(self).items()}
 
 
 def run_folder(db: Database, name: str) -> Path:
@@ -81,19 +91,49 @@ def update_run(db: Database, name: str, *, state: str, metrics: Mapping[str, Any
 def find_run(db: Database, name: str) -> RunFacts:
     """The run of a name. Raises NotFoundError that lists the names there are."""
     with db.session() as session:
-        row = session.scalar(select(Run).where(Run.name == name))
+        row = session.execute(_rows().where(Run.name == name)).one_or_none()
         if row is None:
             names = list(session.scalars(select(Run.name).order_by(Run.name)))
             raise NotFoundError(f"no run {name!r}.{did_you_mean(name, names)} Known: {', '.join(names) or 'none'}")
-        return RunFacts(
-            name=row.name,
-            kind=row.kind,
-            state=row.state,
-            config=row.config,
-            subset_hash=row.subset_hash,
-            metrics=row.metrics,
-            path=None if row.path is None else db.path / row.path,
-        )
+        return _facts(db, *row)
+
+
+def list_runs(db: Database, *, kind: str | None = None, parent: str | None = None) -> list[RunFacts]:
+    """All runs, oldest first; only those of a kind (``train`` or ``evaluate``), or that used another, if given."""
+    query = _rows().order_by(Run.id)
+    query = query if kind is None else query.where(Run.kind == kind)
+    query = query if parent is None else query.where(Run.parent == parent)
+    with db.session() as session:
+        return [_facts(db, *row) for row in session.execute(query)]
+
+
+def _rows() -> Select[tuple[Run, str | None]]:
+    """Runs with the name of their subset."""
+    return select(Run, Subset.name).outerjoin(Subset, Subset.id == Run.subset_id)
+
+
+def _facts(db: Database, row: Run, subset: str | None) -> RunFacts:
+    return RunFacts(
+        name=row.name,
+        kind=row.kind,
+        state=row.state,
+        config=row.config,
+        subset=subset,
+        subset_hash=row.subset_hash,
+        methods=row.methods,
+        parent=row.parent,
+        metrics=row.metrics,
+        versions=row.versions,
+        path=None if row.path is None else db.path / row.path,
+        started_at=row.started_at.replace(tzinfo=UTC),  # SQLite gives the time back without its zone
+        finished_at=None if row.finished_at is None else row.finished_at.replace(tzinfo=UTC),
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, Path) else value
 
 
 def run_names(db: Database) -> list[str]:
