@@ -68,6 +68,17 @@ class CheckpointRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LogRecipe:
+    """Where numbers go beside the catalog: event files for TensorBoard, a project of Weights & Biases.
+
+    wandb names that project; empty for none.
+    """
+
+    tensorboard: bool = True
+    wandb: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Every setting of a run. model holds the entry point of `mlipdb.models` and that model's own options.
 
@@ -86,3 +97,4 @@ class Recipe:
     data: DataRecipe = field(default_factory=DataRecipe)
     batch: BatchRecipe = field(default_factory=BatchRecipe)
     checkpoint: CheckpointRecipe = field(default_factory=CheckpointRecipe)
+    log: LogRecipe = field(default_factory=LogRecipe)

@@ -22,6 +22,7 @@ from mlipdb.trainers.run_files import best_checkpoint, tidy
 from mlipdb.trainers.runs import find_run, free_name, run_folder, start_run, update_run
 from mlipdb.trainers.settings import to_mapping
 from mlipdb.trainers.student import check_losses
+from mlipdb.trainers.trackers import Together, check_trackers, make_trackers
 from mlipdb.trainers.trust import check_trust
 
 
@@ -76,6 +77,7 @@ def train(
     the data lacks what the recipe needs, TrainError when the training goes astray: the run's row then says ``failed``.
     """
     teacher_id = None if teacher is None else find_method(db, teacher, kind="teacher")
+    check_trackers(recipe.log)
     check_losses(recipe.model, weights_in_force(recipe, taught=teacher is not None))
     method_id = label_method(db, recipe)
     frozen = subsets.resolve(db, subset)
@@ -144,6 +146,8 @@ def _make_folder(folder: Path, *, recipe: Recipe) -> None:
 
 def _guarded(db: Database, plan: _Plan, *, reporter: Reporter, go_on: bool) -> TrainResult:
     """Run; when it fails or is interrupted the run's row says so."""
+    trackers = make_trackers(plan.recipe.log, run_folder(db, plan.name), config=plan.config)
+    reporter = Together((reporter, *trackers))
     try:
         return _run(db, plan, reporter=reporter, go_on=go_on)
     except BaseException as error:
