@@ -17,7 +17,7 @@ LAYERS = (
     ("mlipdb.trainers.finetune", "mlipdb.trainers.distill", "mlipdb.trainers.quickstart"),
     ("mlipdb.trainers", "mlipdb.trainers.loop", "mlipdb.trainers.train", "mlipdb.trainers.calculator"),
     ("mlipdb.teachers",),
-    ("mlipdb.trainers.evaluate", "mlipdb.trainers.checkpoint"),
+    ("mlipdb.trainers.evaluate", "mlipdb.trainers.train_state", "mlipdb.trainers.checkpoint"),
     ("mlipdb.trainers.", "mlipdb.testing.models", "mlipdb.testing.training"),
     ("mlipdb.ingest", "mlipdb.labelling", "mlipdb.subsets", "mlipdb.export", "mlipdb.stats", "mlipdb.testing"),
     ("mlipdb", "mlipdb.", "mlipdb.database", "mlipdb.query"),

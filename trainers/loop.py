@@ -1,37 +1,31 @@
 """The training loop: the only one. It takes what was prepared and a state, and leaves checkpoints and metrics."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from mlipdb.errors import TrainError
-from mlipdb.trainers.archive import read_arrays, read_document
-from mlipdb.trainers.arrays import named_arrays, with_arrays
+from mlipdb.trainers.background import Background
 from mlipdb.trainers.batching.feed import FedBatch
-from mlipdb.trainers.batching.packing import group_by_devices, plan_epoch, plan_in_order
-from mlipdb.trainers.checkpoint import MODEL, blank_model, model_document
+from mlipdb.trainers.batching.packing import PlannedBatch, group_by_devices, plan_epoch, plan_in_order
+from mlipdb.trainers.devices import Devices
 from mlipdb.trainers.losses import WeightedLosses, make_losses
 from mlipdb.trainers.metrics import add_up, summary, weighted_loss
-from mlipdb.trainers.models.base import AbstractModel
-from mlipdb.trainers.models.fitted import BATCHES, AbstractFitted
 from mlipdb.trainers.optimizer import make_optimizer
 from mlipdb.trainers.pace import Pace, make_pace
 from mlipdb.trainers.position import Position
 from mlipdb.trainers.prepare import Part, Prepared
 from mlipdb.trainers.progress import EpochEnd, Reporter, StepProgress
 from mlipdb.trainers.recipe import Recipe
-from mlipdb.trainers.run_files import add_checkpoint, last_checkpoint
-from mlipdb.trainers.step import AXIS, Outcome, TrainState, initial_state, make_evaluate_step, make_train_step
-from mlipdb.trainers.student import make_student
+from mlipdb.trainers.step import Outcome, TrainState, make_evaluate_step, make_train_step
+from mlipdb.trainers.train_state import first_state, keep_state
 
-STATE = "state"
+Group = tuple[PlannedBatch, ...]
 OnEpoch = Callable[[Position], None]
 
 
@@ -39,7 +33,8 @@ OnEpoch = Callable[[Position], None]
 class Run:
     """What stays the same during a training: data, recipe, where files go, who listens.
 
-    weights are those of the loss terms in force; devices are used side by side.
+    weights are those of the loss terms in force; devices are used side by side. on_epoch hears of an epoch when its
+    checkpoint is on disk.
     """
 
     prepared: Prepared
@@ -48,12 +43,7 @@ class Run:
     folder: Path
     reporter: Reporter
     on_epoch: OnEpoch
-    devices: tuple[jax.Device, ...]
-
-    @property
-    def mesh(self) -> Mesh | None:
-        """The devices as one axis; None for one device, which needs no sharding."""
-        return Mesh(np.array(self.devices), (AXIS,)) if len(self.devices) > 1 else None
+    devices: Devices
 
 
 def run_training(run: Run, *, resume: bool) -> Position:
@@ -62,108 +52,104 @@ def run_training(run: Run, *, resume: bool) -> Position:
     Raises TrainError that names the structures of a batch whose loss or gradient is not finite; the checkpoints before
     it stay.
     """
-    state, position = _start(run, resume=resume)
-    train_losses, validation_losses = make_losses(run.weights), make_losses(run.recipe.loss)
-    steps = _Steps(
-        train=make_train_step(
-            make_optimizer(run.recipe.optimizer), ema_decay=run.recipe.optimizer.ema_decay, mesh=run.mesh
-        ),
-        losses=train_losses,
-        evaluate=make_evaluate_step(validation_losses),
+    state, position = first_state(
+        run.prepared, run.recipe, folder=run.folder, devices=run.devices, resume=resume, say=run.reporter.say
     )
+    train_losses, validation_losses = make_losses(run.weights), make_losses(run.recipe.loss)
+    optimizer, mesh = make_optimizer(run.recipe.optimizer), run.devices.mesh
     progress = StepProgress(total_epochs=run.recipe.epochs)
-    while position.epoch < run.recipe.epochs:
-        state = _train_epoch(run, steps, state=state, position=position, progress=progress)
-        _end_epoch(run, steps, state=state, position=position)
+    with Background() as saving:
+        steps = _Steps(
+            train=make_train_step(optimizer, ema_decay=run.recipe.optimizer.ema_decay, mesh=mesh),
+            losses=train_losses,
+            evaluate=make_evaluate_step(validation_losses, mesh=mesh),
+            saving=saving,
+        )
+        while position.epoch < run.recipe.epochs:
+            state = _train_epoch(run, steps, state=state, position=position, progress=progress)
+            _end_epoch(run, steps, state=state, position=position)
     return position
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Steps:
-    """The compiled steps, and the losses that they add up."""
+    """The compiled steps, the losses that they add up, and what writes checkpoints beside them."""
 
     train: Any
     losses: WeightedLosses
     evaluate: Any
-
-
-def _start(run: Run, *, resume: bool) -> tuple[TrainState, Position]:
-    """The first state, or with resume that of the last checkpoint, if there is one yet; and where it is."""
-    place = last_checkpoint(run.folder) if resume else None
-    if place is None:
-        return initial_state(_new_model(run), make_optimizer(run.recipe.optimizer)), Position()
-    document = read_document(place)
-    state = initial_state(blank_model(document), make_optimizer(run.recipe.optimizer))
-    position = Position(**document["notes"]["position"])
-    return with_arrays(state, read_arrays(place, document, STATE), where=str(place)), position
-
-
-def _new_model(run: Run) -> AbstractModel:
-    """A student with random weights, and with what it fits on batches where it does that."""
-    model = make_student(run.recipe.model, run.prepared.facts, seed=run.recipe.seed)
-    if isinstance(model, AbstractFitted) and not model.is_fitted:
-        train = run.prepared.train
-        plan = plan_epoch(train.sizes, run.prepared.shapes, seed=run.recipe.seed, epoch=0)[:BATCHES]
-        model = model.fitted([fed.batch.graph for fed in train.feed.batches(plan)])
-        run.reporter.say(f"scale factors fitted on {len(plan)} batches")
-    return model
+    saving: Background
 
 
 def _train_epoch(
     run: Run, steps: _Steps, *, state: TrainState, position: Position, progress: StepProgress
 ) -> TrainState:
     """The rest of the epoch from position.group on."""
-    recipe, train, devices = run.recipe, run.prepared.train, len(run.devices)
+    recipe, train = run.recipe, run.prepared.train
     plan = plan_epoch(train.sizes, run.prepared.shapes, seed=recipe.seed, epoch=position.epoch)
-    groups = group_by_devices(plan, devices)
-    waiting: deque[tuple[Outcome, FedBatch, int]] = deque()
+    groups = group_by_devices(plan, run.devices.count)
+    waiting: deque[tuple[Outcome, Group, int]] = deque()
     pace = _pace(run, position)
     losses = steps.losses.weighed(pace.weights)
-    for fed in _fed(train, groups[position.group :], devices=devices, epoch=position.epoch):
-        rate = pace.rate(step=position.group, steps=len(groups))
-        state, outcome = steps.train((jax.tree.map(jnp.asarray, fed.batch), jnp.float32(rate), losses), state)
+    for fed in _fed(train, groups[position.group :], devices=run.devices, epoch=position.epoch):
+        rate = jnp.float32(pace.rate(step=position.group, steps=len(groups)))
+        state, outcome = steps.train((run.devices.spread(fed.batch), *run.devices.alike((rate, losses))), state)
+        waiting.append((outcome, groups[position.group], position.group + 1))
         position.group += 1
-        waiting.append((outcome, fed, position.group))
         # One step late, so that the host prepares the next step while the device computes this one.
         save = recipe.checkpoint.every_steps and position.group % recipe.checkpoint.every_steps == 0
         while len(waiting) > (0 if save else 1):
             _settle(run, steps, waiting.popleft(), position=position, progress=progress, groups=len(groups))
         if save and position.group < len(groups):
-            _save(run, state, position=position, best=False)
+            _save(run, steps, state, position=position, best=False)
     while waiting:
         _settle(run, steps, waiting.popleft(), position=position, progress=progress, groups=len(groups))
     return state
 
 
-def _fed(part: Part, groups: list[Any], *, devices: int, epoch: int) -> Any:
-    if devices == 1:
+def _fed(part: Part, groups: Sequence[Group], *, devices: Devices, epoch: int) -> Iterator[FedBatch]:
+    if devices.count == 1:
         return part.feed.batches([group[0] for group in groups], epoch=epoch)
-    return part.feed.stacks(groups, devices=devices, epoch=epoch)
+    return part.feed.stacks(groups, devices=devices.count, epoch=epoch, rank=devices.rank)
 
 
 def _settle(
     run: Run,
     steps: _Steps,
-    taken: tuple[Outcome, FedBatch, int],
+    taken: tuple[Outcome, Group, int],
     *,
     position: Position,
     progress: StepProgress,
     groups: int,
 ) -> None:
     """Wait for a step's outcome, stop if it is not finite, and add it to the epoch."""
-    outcome, fed, number = taken
+    outcome, group, number = taken
     if not bool(outcome.finite):
         raise TrainError(
-            f"loss {float(outcome.loss)} or its gradient is not finite in epoch {position.epoch + 1}, in the batch of "
-            f"structures {', '.join(map(str, sorted(fed.ids.tolist())))}. The checkpoint before it is kept; look at "
-            "those structures (mlipdb show ID), or lower optimizer.learning_rate or optimizer.clip_norm"
+            f"loss {float(outcome.loss)} or its gradient is not finite in epoch {position.epoch + 1}, "
+            f"{_culprits(run, outcome, group)}. The checkpoint before it is kept; look at those structures "
+            "(mlipdb show ID), or lower optimizer.learning_rate or optimizer.clip_norm"
         )
+    steps.saving.poll()
     add_up(position.terms, {name: outcome.terms[name] for name in steps.losses.names})
     add_up(position.errors, outcome.errors)
-    progress.advance(epoch=position.epoch, batch=number, batches=groups, structures=len(fed.ids))
+    progress.advance(
+        epoch=position.epoch, batch=number, batches=groups, structures=sum(len(planned.members) for planned in group)
+    )
     progress.loss = float(outcome.loss)
     progress.maes = summary(position.errors)
     run.reporter.step(progress)
+
+
+def _culprits(run: Run, outcome: Outcome, group: Group) -> str:
+    """The structures whose labels or predictions are not finite; all of the group where that says nothing."""
+    ids, flags = run.prepared.train.feed.ids, np.asarray(outcome.sound)
+    taken = [(batch, own) for batch, own in zip(run.devices.batches(group), flags, strict=True) if batch is not None]
+    everyone = sorted(int(number) for batch, _ in taken for number in ids[batch.members])
+    unsound = sorted(int(number) for batch, own in taken for number in ids[batch.members][~own[: len(batch.members)]])
+    if unsound and len(unsound) < len(everyone):
+        return f"because a label or prediction is not of structures {', '.join(map(str, unsound))}"
+    return f"in the batch of structures {', '.join(map(str, everyone))}"
 
 
 def _end_epoch(run: Run, steps: _Steps, *, state: TrainState, position: Position) -> None:
@@ -176,8 +162,7 @@ def _end_epoch(run: Run, steps: _Steps, *, state: TrainState, position: Position
     position.history.append(entry)
     better = position.take_if_best(_watched(run, train=train, validation=validation))
     position.next_epoch()
-    _save(run, state, position=position, best=better)
-    run.on_epoch(position)
+    _save(run, steps, state, position=position, best=better)
     run.reporter.epoch(EpochEnd(entry=entry, epochs=run.recipe.epochs, best=better))
     for line in pace.changes(_pace(run, position)):
         run.reporter.say(line)
@@ -210,18 +195,17 @@ def _validate(run: Run, steps: _Steps, state: TrainState) -> dict[str, float | N
     model = state.averaged_model
     terms: dict[str, list[float]] = {}
     errors: dict[str, list[float]] = {}
-    for fed in part.feed.batches(plan_in_order(part.sizes, run.prepared.shapes)):
-        outcome = steps.evaluate(model, jax.tree.map(jnp.asarray, fed.batch))
+    groups = group_by_devices(plan_in_order(part.sizes, run.prepared.shapes), run.devices.count)
+    for fed in _fed(part, groups, devices=run.devices, epoch=0):
+        outcome = steps.evaluate(model, run.devices.spread(fed.batch))
         add_up(terms, outcome.terms)
         add_up(errors, outcome.errors)
     return {"loss": weighted_loss(terms, run.recipe.loss), **summary(errors)}
 
 
-def _save(run: Run, state: TrainState, *, position: Position, best: bool) -> None:
-    """Write the averaged model, for use, and the whole state, to go on from."""
-    model = state.averaged_model
-    name = str(run.recipe.model.get("name", "nequix"))
-    notes = {"position": position.to_json(), "energy": run.recipe.data.energy}
-    document = model_document(model, name=name, notes=notes)
-    groups = {MODEL: named_arrays(model), STATE: named_arrays(state)}
-    add_checkpoint(run.folder, position.name, document, groups, best=best)
+def _save(run: Run, steps: _Steps, state: TrainState, *, position: Position, best: bool) -> None:
+    """Copy the state now, and write it beside the next steps; only the first process does."""
+    if run.devices.is_first:
+        reached = position.copy()
+        write = keep_state(run.folder, state, recipe=run.recipe, position=reached, devices=run.devices, best=best)
+        steps.saving.start(write, then=lambda: None if reached.group else run.on_epoch(reached))

@@ -29,6 +29,10 @@ class Position:
         """Plain values."""
         return asdict(self)
 
+    def copy(self) -> "Position":
+        """The same, which does not follow as the training goes on."""
+        return Position(**asdict(self))
+
     def next_epoch(self) -> None:
         """Begin another epoch."""
         self.epoch, self.group = self.epoch + 1, 0

@@ -7,19 +7,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from mlipdb.trainers.devices import ALIKE, AXIS, SPREAD
 from mlipdb.trainers.graph import Batch, Prediction
 from mlipdb.trainers.losses import Term, WeightedLosses
 from mlipdb.trainers.metrics import Sums, error_sums
 from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.models.derive import predict, predict_with_rows
 from mlipdb.trainers.optimizer import averaged, trainable
-
-AXIS = "devices"
-ALIKE = PartitionSpec()  # type: ignore[no-untyped-call]  # JAX has no annotations here
-SPREAD = PartitionSpec(AXIS)  # type: ignore[no-untyped-call]  # JAX has no annotations here
+from mlipdb.trainers.soundness import sound_graphs
 
 
 class TrainState(eqx.Module):
@@ -40,13 +38,15 @@ class TrainState(eqx.Module):
 class Outcome(eqx.Module):
     """What a step says, summed over devices: the loss, (sum, count) of its terms, and error sums.
 
-    finite is False when the loss or the gradient has a value that is not a number.
+    finite is False when the loss or the gradient has a value that is not a number. sound is False for the graphs of
+    each device for which the prediction or a label has one.
     """
 
     loss: Float[Array, ""]
     terms: dict[str, Term]
     errors: dict[str, Sums]
     finite: Bool[Array, ""]
+    sound: Bool[Array, "devices graphs"]
 
 
 def initial_state(model: AbstractModel, optimizer: optax.GradientTransformation) -> TrainState:
@@ -60,6 +60,7 @@ def initial_state(model: AbstractModel, optimizer: optax.GradientTransformation)
 Inputs = tuple[Batch, Float[Array, ""], WeightedLosses]
 TrainStep = Callable[[Inputs, TrainState], tuple[TrainState, Outcome]]
 EvaluateStep = Callable[[AbstractModel, Batch], Outcome]
+Total = Callable[[Any], Any]
 
 
 def make_train_step(
@@ -80,19 +81,23 @@ def make_train_step(
         parameters = jax.tree.map(lambda value, update: value + rate * update, parameters, updates)
         average = averaged(state.average, parameters, step=state.step, decay=ema_decay)
         finite = outcome.finite & _all_finite(gradient)
-        outcome = Outcome(outcome.loss, outcome.terms, outcome.errors, finite)
+        outcome = Outcome(outcome.loss, outcome.terms, outcome.errors, finite, outcome.sound)
         return TrainState(eqx.combine(parameters, fixed), average, optimizer_state, state.step + 1), outcome
 
     return train_step
 
 
-def make_evaluate_step(losses: WeightedLosses) -> EvaluateStep:
-    """A compiled function from (model, batch) to its outcome, on one device."""
+def make_evaluate_step(losses: WeightedLosses, *, mesh: Mesh | None = None) -> EvaluateStep:
+    """A compiled function from (model, batch) to its outcome; with a mesh batches are stacked as for training."""
+
+    def evaluated(shared: PyTree, own: Batch, total: Total) -> tuple[PyTree, Bool[Array, " graphs"]]:
+        loss, (terms, errors, sound) = _local_loss(*_parts(shared), own, losses=losses, total=total)
+        return (loss, terms, errors), sound
 
     @eqx.filter_jit
     def evaluate_step(model: AbstractModel, batch: Batch) -> Outcome:
-        loss, (terms, errors) = _local_loss(*_parts(model), batch, losses=losses, total=_same)
-        return Outcome(loss, terms, errors, jnp.isfinite(loss))
+        (loss, terms, errors), sound = _everywhere(evaluated, model, batch, mesh=mesh)
+        return Outcome(loss, terms, errors, jnp.isfinite(loss), sound)
 
     return evaluate_step
 
@@ -101,27 +106,44 @@ def gradient_and_outcome(
     model: AbstractModel, batch: Batch, *, losses: WeightedLosses, mesh: Mesh | None = None
 ) -> tuple[PyTree, Outcome]:
     """Gradient of the loss by the arrays that learn, and the outcome, both of all devices together."""
-    parameters, fixed = _parts(model)
-    differentiate = jax.value_and_grad(_local_loss, has_aux=True)
+
+    def differentiated(shared: PyTree, own: Batch, total: Total) -> tuple[PyTree, Bool[Array, " graphs"]]:
+        parameters, fixed, weighed = shared
+        differentiate = jax.value_and_grad(_local_loss, has_aux=True)
+        (loss, (terms, errors, sound)), gradient = differentiate(parameters, fixed, own, losses=weighed, total=total)
+        return (gradient, loss, terms, errors), sound
+
+    (gradient, loss, terms, errors), sound = _everywhere(differentiated, (*_parts(model), losses), batch, mesh=mesh)
+    return gradient, Outcome(loss, terms, errors, jnp.isfinite(loss), sound)
+
+
+def _everywhere(
+    work: Callable[[PyTree, Batch, Total], tuple[PyTree, Bool[Array, " graphs"]]],
+    shared: PyTree,
+    batch: Batch,
+    *,
+    mesh: Mesh | None,
+) -> tuple[PyTree, Bool[Array, "devices graphs"]]:
+    """The work on each device with its own batch; its numbers added over devices, its flags side by side."""
     if mesh is None:
-        (loss, (terms, errors)), gradient = differentiate(parameters, fixed, batch, losses=losses, total=_same)
-    else:
-        arrays, static = eqx.partition((fixed, losses), eqx.is_array)
+        sums, sound = work(shared, batch, _same)
+        return sums, sound[None]
+    arrays, static = eqx.partition(shared, eqx.is_array)
 
-        def on_device(parameters: PyTree, arrays: PyTree, stacked: Batch) -> Any:
-            own = jax.tree.map(lambda leaf: leaf[0], stacked)
-            whole, weighed = eqx.combine(arrays, static)
-            return _total(differentiate(parameters, whole, own, losses=weighed, total=_total))
+    def on_device(arrays: PyTree, stacked: Batch) -> tuple[PyTree, Bool[Array, "devices graphs"]]:
+        own = jax.tree.map(lambda leaf: leaf[0], stacked)
+        sums, sound = work(eqx.combine(arrays, static), own, _total)
+        return _total(sums), jax.lax.all_gather(sound, AXIS)
 
-        spread = jax.shard_map(
-            on_device,
-            mesh=mesh,
-            in_specs=(ALIKE, ALIKE, SPREAD),
-            out_specs=ALIKE,
-            check_vma=False,  # with it, JAX would sum the gradient once more by itself
-        )
-        (loss, (terms, errors)), gradient = spread(parameters, arrays, batch)
-    return gradient, Outcome(loss, terms, errors, jnp.isfinite(loss))
+    spread = jax.shard_map(
+        on_device,
+        mesh=mesh,
+        in_specs=(ALIKE, SPREAD),
+        out_specs=ALIKE,
+        check_vma=False,  # with it, JAX would sum the gradient once more by itself
+    )
+    found: tuple[PyTree, Bool[Array, "devices graphs"]] = spread(arrays, batch)
+    return found
 
 
 def _parts(model: AbstractModel) -> tuple[PyTree, PyTree]:
@@ -130,12 +152,12 @@ def _parts(model: AbstractModel) -> tuple[PyTree, PyTree]:
 
 
 def _local_loss(
-    parameters: PyTree, fixed: PyTree, batch: Batch, *, losses: WeightedLosses, total: Callable[[Any], Any]
-) -> tuple[Float[Array, ""], tuple[dict[str, Term], dict[str, Sums]]]:
+    parameters: PyTree, fixed: PyTree, batch: Batch, *, losses: WeightedLosses, total: Total
+) -> tuple[Float[Array, ""], tuple[dict[str, Term], dict[str, Sums], Bool[Array, " graphs"]]]:
     """This device's part of the loss, with its sums; counts of other devices come in through total."""
     prediction, hessian = _predicted(eqx.combine(parameters, fixed), batch, needs=losses.needs)
     loss, terms = losses(prediction, hessian, batch, total=total)
-    return loss, (terms, error_sums(prediction, batch))
+    return loss, (terms, error_sums(prediction, batch), sound_graphs(prediction, hessian, batch))
 
 
 def _predicted(

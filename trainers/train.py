@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from mlipdb.database import Database
 from mlipdb.errors import TrainError
 from mlipdb.methods import find_method
 from mlipdb.subsets import subset as subsets
 from mlipdb.subsets.subset import FrozenSubset
 from mlipdb.trainers.cookbook import load_recipe, save_recipe
+from mlipdb.trainers.devices import all_devices
 from mlipdb.trainers.loop import Run, run_training
 from mlipdb.trainers.position import Position
 from mlipdb.trainers.prepare import Prepared, label_method, prepare
@@ -159,10 +158,9 @@ def _guarded(db: Database, plan: _Plan, *, reporter: Reporter, go_on: bool) -> T
 
 
 def _run(db: Database, plan: _Plan, *, reporter: Reporter, go_on: bool) -> TrainResult:
-    devices = tuple(jax.devices())
-    say = reporter.say
-    say(f"run {plan.name}: {len(plan.subset.ids)} structures of subset {plan.subset.name}, {len(devices)} device(s)")
-    prepared = prepare(db, plan.subset, recipe=plan.recipe, teacher_id=plan.teacher_id, devices=len(devices), say=say)
+    devices, say = all_devices(), reporter.say
+    say(f"run {plan.name}: {len(plan.subset.ids)} structures of subset {plan.subset.name}, {devices.count} device(s)")
+    prepared = prepare(db, plan.subset, recipe=plan.recipe, teacher_id=plan.teacher_id, devices=devices.count, say=say)
     folder = run_folder(db, plan.name)
 
     def on_epoch(position: Position) -> None:
