@@ -1,6 +1,6 @@
 """The plots of a report, by pymatviz and its plotly: imported only where they are drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from html import escape
 from io import StringIO
@@ -22,14 +22,13 @@ HEIGHT = 420
 SLICES = 1_000_000  # of a sunburst, which pymatviz makes from one number a structure
 
 
-def check_plots() -> None:
-    """Raise MissingExtraError with the command to run where pymatviz is not installed."""
+def check_plots(*, otherwise: str = "leave out --html") -> None:
+    """Raise MissingExtraError with the command to run, or else what to do, where pymatviz is not installed."""
     try:
         import pymatviz  # noqa: F401 - only whether it is there
     except ImportError as error:
         raise MissingExtraError(
-            f"plots need pymatviz, which is not installed ({error}); run `pip install 'mlipdb[plots]'`, "
-            "or leave out --html"
+            f"plots need pymatviz, which is not installed ({error}); run `pip install 'mlipdb[plots]'`, or {otherwise}"
         ) from error
 
 
@@ -47,30 +46,62 @@ def as_division(figure: Figure, *, name: str) -> str:
 
 
 def periodic_table(elements: Sequence["ElementCount"]) -> Figure:
-    """A heat map of how many structures hold each element, in a logarithmic scale of colours.
+    """A heat map of how many structures hold each element, in a logarithmic scale of colours."""
+    counts = {element.symbol: element.structures for element in elements if element.structures}
+    ticks = [10**power for power in range(len(str(max(counts.values(), default=1))))]
+    bar = {"title": "structures", "tickvals": np.log10(ticks), "ticktext": [_short(tick) for tick in ticks]}
+    colours = {symbol: float(np.log10(count)) for symbol, count in counts.items()}
+    words = {symbol: _short(count) for symbol, count in counts.items()}
+    return _elements(colours, words, title="Structures that hold each element", bar=bar, least=1.0)
+
+
+def periodic_values(values: Mapping[str, float], *, title: str, unit: str) -> Figure:
+    """A heat map of one number for each element."""
+    words = {symbol: f"{value:.3g}" for symbol, value in values.items()}
+    return _elements(values, words, title=title, bar={"title": unit})
+
+
+def _elements(
+    values: Mapping[str, float], words: Mapping[str, str], *, title: str, bar: dict[str, Any], least: float = 0.0
+) -> Figure:
+    """The table of the elements with colours and words; colours end at the highest value, or at least.
 
     Drawn on pymatviz's table of the elements: its own heat map fails with plotly 7.
     """
     import plotly.graph_objects as graph
     from pymatviz.utils.data import df_ptable
 
-    table, counts = df_ptable, {element.symbol: element.structures for element in elements}
+    table = df_ptable
     shape = (int(table["row"].max()), int(table["column"].max()))
-    colours, words = np.full(shape, np.nan), np.full(shape, "", dtype=object)
+    colours, texts = np.full(shape, np.nan), np.full(shape, "", dtype=object)
     for symbol, row, column in zip(table.index, table["row"], table["column"], strict=True):
-        count = counts.get(symbol, 0)
-        words[row - 1, column - 1] = f"<b>{symbol}</b><br>{_short(count) if count else ''}"
-        colours[row - 1, column - 1] = np.log10(count) if count else np.nan
-    ticks = [10**power for power in range(len(str(max(counts.values()))))]
+        texts[row - 1, column - 1] = f"<b>{symbol}</b><br>{words.get(symbol, '')}"
+        colours[row - 1, column - 1] = values.get(symbol, np.nan)
     heat = graph.Heatmap(
-        z=colours, text=words, texttemplate="%{text}", hovertemplate="%{text}<extra></extra>", xgap=3, ygap=3,
-        zmin=0, zmax=max(float(np.nanmax(colours)), 1.0), colorscale="YlGnBu",
-        colorbar={"title": "structures", "tickvals": np.log10(ticks), "ticktext": [_short(tick) for tick in ticks]},
+        z=colours, text=texts, texttemplate="%{text}", hovertemplate="%{text}<extra></extra>", xgap=3, ygap=3,
+        zmin=0, zmax=max([least, *values.values()]) or 1.0, colorscale="YlGnBu", colorbar=bar,
     )  # fmt: skip
-    figure = _laid_out(graph.Figure(heat), "Structures that hold each element", height=560)
+    figure = _laid_out(graph.Figure(heat), title, height=560)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False, autorange="reversed")
     return figure
+
+
+def curves(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str, x: str, y: str, logarithmic: bool
+) -> Figure:
+    """Lines by name through points (all x, all y)."""
+    import plotly.graph_objects as graph
+
+    figure = graph.Figure(
+        [
+            graph.Scatter(x=list(places), y=list(values), name=name, mode="lines+markers", marker={"size": 5})
+            for name, (places, values) in lines.items()
+        ]
+    )
+    figure.update_xaxes(title=x)
+    figure.update_yaxes(title=y, type="log" if logarithmic else "linear")
+    return _laid_out(figure, title)
 
 
 def space_group_sunburst(groups: Sequence["SpaceGroupCount"]) -> Figure:

@@ -6,19 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mlipdb.errors import ConfigError
 from mlipdb.stats import figures
+from mlipdb.stats.document import document, table, write_document
 from mlipdb.stats.overview import Statistics
 from mlipdb.stats.parity import Outlier, Parity
-from mlipdb.version import __version__
-
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1100px; padding: 0 1rem; color: #222 }
-h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.5rem }
-table { border-collapse: collapse; margin: 1rem 0 } th, td { padding: .2rem .9rem .2rem 0; text-align: left }
-th { border-bottom: 1px solid #999 } td.number { text-align: right; font-variant-numeric: tabular-nums }
-code { background: #f3f3f3; padding: .1rem .3rem } .warning, .error { color: #a1301c }
-"""
 
 
 def write_page(path: Path, found: Statistics, *, parity: Parity | None = None) -> None:
@@ -26,13 +17,7 @@ def write_page(path: Path, found: Statistics, *, parity: Parity | None = None) -
 
     Raises MissingExtraError without pymatviz, ConfigError where the file cannot be written.
     """
-    text = page(found, parity=parity)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be written ({error.strerror}); give --html a file in a folder that exists"
-        ) from error
+    write_document(path, page(found, parity=parity))
 
 
 def page(found: Statistics, *, parity: Parity | None = None) -> str:
@@ -40,12 +25,7 @@ def page(found: Statistics, *, parity: Parity | None = None) -> str:
     figures.check_plots()
     title = f"mlipdb: {found.structures:,} structures of {found.filter}"
     parts = [*_numbers(found), *_plots(found), *(_parity(parity) if parity else ()), *_findings(found)]
-    body = "\n".join(parts)
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
-        f"<style>{STYLE}</style>\n<script>{figures.plotly_script()}</script>\n</head>\n<body>\n{body}\n"
-        f"<footer><p>Made by mlipdb {escape(__version__)}.</p></footer>\n</body>\n</html>\n"
-    )
+    return document(title, parts)
 
 
 def _numbers(found: Statistics) -> Iterable[str]:
@@ -60,9 +40,9 @@ def _numbers(found: Statistics) -> Iterable[str]:
         (s.name, s.reader, s.structures, s.duplicates, s.quarantined, s.state, s.licence or "not stated")
         for s in found.sources
     ]
-    yield _table(heads, rows)
+    yield table(heads, rows)
     yield "<h2>Methods</h2>"
-    yield _table(
+    yield table(
         ("number", "name", "kind", "functional", "weights (sha256)", "package", "structures", "failed", "Hessian rows"),
         [
             (m.id, m.name, m.kind, m.functional or "", (m.weights_sha256 or "")[:16],
@@ -114,7 +94,7 @@ def _parity(parity: Parity) -> Iterable[str]:
         (name, e.unit, e.count, f"{e.mean:.4g}", f"{e.mae:.4g}", f"{e.rmse:.4g}", "" if e.r2 is None else f"{e.r2:.5f}")
         for name, e in parity.errors.items()
     ]
-    yield _table(("quantity", "unit", "values", "mean", "MAE", "RMSE", "R²"), rows)
+    yield table(("quantity", "unit", "values", "mean", "MAE", "RMSE", "R²"), rows)
     if len(parity.energies):
         title = f"{parity.energy_kind} per atom" + (
             f", a sample of {len(parity.energies):,}"
@@ -136,7 +116,7 @@ def _parity(parity: Parity) -> Iterable[str]:
 
 def _outliers(title: str, outliers: Sequence[Outlier]) -> str:
     rows = [(outlier.id, outlier.external_id, f"{outlier.difference:.4g}") for outlier in outliers]
-    return f"<h3>{title}</h3>\n" + _table(("structure", "external id", "difference"), rows) if rows else ""
+    return f"<h3>{title}</h3>\n" + table(("structure", "external id", "difference"), rows) if rows else ""
 
 
 def _findings(found: Statistics) -> Iterable[str]:
@@ -147,13 +127,3 @@ def _findings(found: Statistics) -> Iterable[str]:
             text = f"{escape(finding.source)}: {escape(finding.message)}"
             yield f"<li>{mark} {text} <code>{escape(finding.check)}</code></li>"
         yield "</ul>"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = ["<tr>" + "".join(f"<th>{escape(head)}</th>" for head in heads) + "</tr>"]
-    lines += ["<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows]
-    return "<table>\n" + "\n".join(lines) + "\n</table>"
-
-
-def _cell(value: object) -> str:
-    return f'<td class="number">{value:,}</td>' if isinstance(value, int) else f"<td>{escape(str(value))}</td>"

@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from mlipdb.errors import ConfigError
 from mlipdb.labelling.comparison.compare import LabelComparison
 from mlipdb.labelling.comparison.verdict import Line
 from mlipdb.stats import figures
-from mlipdb.stats.page import STYLE
+from mlipdb.stats.document import document, write_document
 from mlipdb.structures import SYMBOLS
-from mlipdb.version import __version__
 
 POINTS = 20_000  # of a plot
 COLOURS = "td.good { color: #2a6b2a } td.poor { color: #946200 } td.fails { color: #a1301c; font-weight: bold }\n"
@@ -40,18 +38,7 @@ def write_comparison(path: Path, found: LabelComparison) -> None:
     """
     figures.check_plots()
     title = f"mlipdb: labels of {found.second} against {found.first}"
-    body = "\n".join([*_numbers(found), *_plots(found)])
-    text = (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
-        f"<style>{STYLE}{COLOURS}</style>\n<script>{figures.plotly_script()}</script>\n</head>\n<body>\n{body}\n"
-        f"<footer><p>Made by mlipdb {escape(__version__)}.</p></footer>\n</body>\n</html>\n"
-    )
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be written ({error.strerror}); give --html a file in a folder that exists"
-        ) from error
+    write_document(path, document(title, [*_numbers(found), *_plots(found)], style=COLOURS))
 
 
 def _numbers(found: LabelComparison) -> Iterable[str]:
