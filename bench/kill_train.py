@@ -119,7 +119,8 @@ def content(db, name):
         for group in ("state", "model"):
             for key, array in read_arrays(place, document, group).items():
                 arrays[place.name, group, key] = (array.dtype.str, array.shape, array.tobytes())
-    files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*"))
+    # Names of event files hold the second that they were made in, and each process makes one.
+    files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if "tfevents" not in file.name)
     texts = [(folder / name).read_text() for name in ("recipe.toml", "checkpoints.json")]
     return {"row and documents": json.dumps(facts, sort_keys=True), "files": files, "texts": texts, "arrays": arrays}
 

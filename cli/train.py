@@ -24,14 +24,20 @@ def train(
     ] = False,
     name: Annotated[str | None, typer.Option(help="What to call the run.")] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run; it keeps its subset and recipe.")] = None,
+    processes: Annotated[
+        str | None, typer.Option(help="Train with other processes: auto (SLURM, MPI) or NUMBER/COUNT@HOST:PORT.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Train a student, with --teacher also on the teacher's atomic energies and Hessian rows."""
     from mlipdb.trainers.cookbook import load_recipe
+    from mlipdb.trainers.devices import is_first, join
     from mlipdb.trainers.live import make_reporter
     from mlipdb.trainers.train import resume as go_on
     from mlipdb.trainers.train import train as start
 
+    if processes is not None:
+        join(processes)
     settings = _settings(setting, model=model, align=align)
     reporter = make_reporter(sys.stderr)
     if subset is not None and resume is None:
@@ -44,7 +50,8 @@ def train(
         raise typer.BadParameter(
             "give --subset to start a run; or --resume RUN alone, since a run keeps its subset, recipe and teacher"
         )
-    _show(result, json=json)
+    if is_first():
+        _show(result, json=json)
 
 
 def _settings(settings: list[str] | None, *, model: str | None, align: str | None) -> tuple[str, ...]:

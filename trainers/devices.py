@@ -1,7 +1,10 @@
 """The devices of a training: those of one process, or of several that train together."""
 
+import os
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -89,6 +92,11 @@ def all_devices() -> Devices:
     return Devices(all=found, rank=rank)
 
 
+def is_first() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    return jax.process_index() == 0
+
+
 def join(where: str) -> None:
     """Make this process one of several that train together; call it before anything uses a device.
 
@@ -97,11 +105,26 @@ def join(where: str) -> None:
     """
     try:
         jax.distributed.initialize(**_arguments(where), heartbeat_timeout_seconds=HEARTBEAT)
+        with _stdout_as_stderr():
+            from_first(lambda: b"")
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
             f"cannot join the other processes ({error}). Outside of SLURM and the like say where they meet: "
             "--processes 0/2@HOST:PORT on the first of two, 1/2@HOST:PORT on the second"
         ) from error
+
+
+@contextmanager
+def _stdout_as_stderr() -> Iterator[None]:
+    """What libraries print goes to stderr: CPU collectives greet on stdout when processes first meet."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _arguments(where: str) -> dict[str, Any]:
@@ -130,6 +153,15 @@ def from_first(make: Callable[[], bytes]) -> bytes:
         raise
     _broadcast(b"=" + made)
     return made
+
+
+def require_same(made: bytes, what: str) -> None:
+    """Raise TrainError in a process where `made` is not what it is in the first: such would learn from other data."""
+    if from_first(lambda: made) != made:
+        raise TrainError(
+            f"process {jax.process_index()} has {what} that differ from the first process's; let all of them read one "
+            "database, with one version of mlipdb"
+        )
 
 
 def _broadcast(said: bytes) -> bytes:

@@ -1,5 +1,7 @@
 """Everything that a training needs before its first step, from a database, a subset and a recipe."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +21,7 @@ from mlipdb.subsets.subset import FrozenSubset
 from mlipdb.subsets.training_statistics import (
     Request,
     TrainingStatistics,
+    described_statistics,
     keep_statistics,
     kept_statistics,
     one_method,
@@ -31,6 +34,7 @@ from mlipdb.trainers.batching.pad import GraphShape
 from mlipdb.trainers.batching.records import RecordSource
 from mlipdb.trainers.batching.targets import Convention
 from mlipdb.trainers.conventions import check_conventions, unaligned_words
+from mlipdb.trainers.devices import from_first
 from mlipdb.trainers.recipe import Recipe
 from mlipdb.trainers.student import DataFacts, data_facts, student_edges
 from mlipdb.trainers.survey import Survey, survey
@@ -62,6 +66,12 @@ class Prepared:
     facts: DataFacts
     report: dict[str, Any]
     teacher_forces_mae: float | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """A checksum of all that batches and models are made from; processes that train together have the same."""
+        tables = [part.sizes.table.tobytes() + part.feed.ids.tobytes() for part in (self.train, self.validation)]
+        return hashlib.sha256(b"".join(tables) + repr((self.shapes, self.facts)).encode()).digest()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -130,8 +140,13 @@ def _statistics(db: Database, subset: FrozenSubset, found: Survey, *, recipe: Re
     method = label_method(db, recipe)
     if method is None:
         method = one_method(db, subset, part="train", choose="--set data.method=NUMBER")
-    known = kept_statistics(db, subset, request, method_id=method)
-    return known or keep_statistics(db, subset, request, found.part_data(pairs=whole), method_id=method)
+
+    def make() -> bytes:
+        known = kept_statistics(db, subset, request, method_id=method)
+        made = known or keep_statistics(db, subset, request, found.part_data(pairs=whole), method_id=method)
+        return json.dumps(made.describe()).encode()
+
+    return described_statistics(json.loads(from_first(make)))
 
 
 def label_method(db: Database, recipe: Recipe) -> int | None:

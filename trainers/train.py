@@ -11,10 +11,10 @@ from mlipdb.methods import find_method
 from mlipdb.subsets import subset as subsets
 from mlipdb.subsets.subset import FrozenSubset
 from mlipdb.trainers.cookbook import load_recipe, save_recipe
-from mlipdb.trainers.devices import all_devices
+from mlipdb.trainers.devices import all_devices, from_first, is_first, require_same
 from mlipdb.trainers.loop import Run, run_training
 from mlipdb.trainers.position import Position
-from mlipdb.trainers.prepare import Prepared, label_method, prepare
+from mlipdb.trainers.prepare import Prepared, Say, label_method, prepare
 from mlipdb.trainers.progress import Reporter
 from mlipdb.trainers.recipe import Recipe
 from mlipdb.trainers.run_files import best_checkpoint, tidy
@@ -74,20 +74,42 @@ def train(
     teacher names the method whose atomic energies and Hessian rows are learnt beside the labels. Raises TrainError
     where a teacher's labels contradict the DFT labels, unless accept_labels says that this is known; MlipdbError when
     the data lacks what the recipe needs, TrainError when the training goes astray: the run's row then says ``failed``.
+
+    Of several processes (devices.join) all call this alike; the first alone writes and speaks.
     """
+
+    def begin() -> bytes:
+        plan = _planned(
+            db, subset, recipe=recipe, teacher=teacher, name=name, accept_labels=accept_labels, say=reporter.say
+        )
+        _register(db, plan)
+        return plan.name.encode()
+
+    return _guarded(db, _plan(db, from_first(begin).decode()), reporter=reporter, go_on=False)
+
+
+def _planned(
+    db: Database,
+    subset: str,
+    *,
+    recipe: Recipe,
+    teacher: str | None,
+    name: str | None,
+    accept_labels: bool,
+    say: Say,
+) -> _Plan:
+    """What is to be trained, checked before anything is written but the subset."""
     teacher_id = None if teacher is None else find_method(db, teacher, kind="teacher")
     check_trackers(recipe.log)
     check_losses(recipe.model, weights_in_force(recipe, taught=teacher is not None))
     method_id = label_method(db, recipe)
     frozen = subsets.resolve(db, subset)
     learnt = (teacher_id, method_id)
-    check_trust(db, learnt, ids=frozen.splits["train"], accept=accept_labels, say=reporter.say)
+    check_trust(db, learnt, ids=frozen.splits["train"], accept=accept_labels, say=say)
     name = name or free_name(db, f"{frozen.name}-{recipe.model.get('name', 'nequix')}")
-    plan = _Plan(
+    return _Plan(
         name=name, subset=frozen, recipe=recipe, teacher_id=teacher_id, method_id=method_id, accepted=accept_labels
     )
-    _register(db, plan)
-    return _guarded(db, plan, reporter=reporter, go_on=False)
 
 
 def resume(db: Database, name: str, *, reporter: Reporter) -> TrainResult:
@@ -95,19 +117,33 @@ def resume(db: Database, name: str, *, reporter: Reporter) -> TrainResult:
 
     Raises NotFoundError for an unknown run, TrainError when its subset is not what it was.
     """
+
+    def begin() -> bytes:
+        recipe, folder = _plan(db, name).recipe, run_folder(db, name)
+        update_run(db, name, state="running", metrics=find_run(db, name).metrics)
+        tidy(folder)
+        _make_folder(folder, recipe=recipe)  # a kill may have come between the row and the folder
+        return name.encode()
+
+    return _guarded(db, _plan(db, from_first(begin).decode()), reporter=reporter, go_on=True)
+
+
+def _plan(db: Database, name: str) -> _Plan:
+    """The plan of a run from its row. Raises as resume does."""
     facts = find_run(db, name)
     if facts.kind != "train":
         raise TrainError(f"run {name!r} is of kind {facts.kind!r}; only a training can be resumed")
     frozen = subsets.load(db, facts.config["subset"])
     if frozen.hash != facts.subset_hash:
         raise TrainError(f"subset {frozen.name!r} is no longer the one of run {name!r}; start another run")
-    recipe = load_recipe(name, base=facts.config["recipe"])
-    update_run(db, name, state="running", metrics=facts.metrics)
-    tidy(run_folder(db, name))
-    _make_folder(run_folder(db, name), recipe=recipe)  # a kill may have come between the row and the folder
-    teacher_id, method_id = facts.config["teacher_id"], facts.config["method_id"]
-    plan = _Plan(name=name, subset=frozen, recipe=recipe, teacher_id=teacher_id, method_id=method_id)
-    return _guarded(db, plan, reporter=reporter, go_on=True)
+    return _Plan(
+        name=name,
+        subset=frozen,
+        recipe=load_recipe(name, base=facts.config["recipe"]),
+        teacher_id=facts.config["teacher_id"],
+        method_id=facts.config["method_id"],
+        accepted=facts.config.get("accept_labels", False),
+    )
 
 
 def weights_in_force(recipe: Recipe, *, taught: bool) -> dict[str, float]:
@@ -144,12 +180,14 @@ def _make_folder(folder: Path, *, recipe: Recipe) -> None:
 
 
 def _guarded(db: Database, plan: _Plan, *, reporter: Reporter, go_on: bool) -> TrainResult:
-    """Run; when it fails or is interrupted the run's row says so."""
-    trackers = make_trackers(plan.recipe.log, run_folder(db, plan.name), config=plan.config)
-    reporter = Together((reporter, *trackers))
+    """Run; when it fails or is interrupted the run's row says so. All but the first process are silent."""
+    trackers = make_trackers(plan.recipe.log, run_folder(db, plan.name), config=plan.config) if is_first() else ()
+    reporter = Together((reporter, *trackers) if is_first() else ())
     try:
         return _run(db, plan, reporter=reporter, go_on=go_on)
     except BaseException as error:
+        if not is_first():
+            raise
         reason = str(error) or type(error).__name__
         update_run(db, plan.name, state="failed", metrics={**find_run(db, plan.name).metrics, "error": reason})
         raise
@@ -161,6 +199,7 @@ def _run(db: Database, plan: _Plan, *, reporter: Reporter, go_on: bool) -> Train
     devices, say = all_devices(), reporter.say
     say(f"run {plan.name}: {len(plan.subset.ids)} structures of subset {plan.subset.name}, {devices.count} device(s)")
     prepared = prepare(db, plan.subset, recipe=plan.recipe, teacher_id=plan.teacher_id, devices=devices.count, say=say)
+    require_same(prepared.digest, "structures, batch shapes or constants")
     folder = run_folder(db, plan.name)
 
     def on_epoch(position: Position) -> None:
@@ -176,7 +215,12 @@ def _run(db: Database, plan: _Plan, *, reporter: Reporter, go_on: bool) -> Train
         devices=devices,
     )
     metrics = _metrics(prepared, run_training(run, resume=go_on))
-    update_run(db, plan.name, state="finished", metrics=metrics)
+
+    def finish() -> bytes:
+        update_run(db, plan.name, state="finished", metrics=metrics)
+        return b""
+
+    from_first(finish)
     best = best_checkpoint(folder) or folder
     return TrainResult(name=plan.name, subset=plan.subset.name, folder=folder, best=best, metrics=metrics)
 

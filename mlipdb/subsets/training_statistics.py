@@ -106,9 +106,12 @@ def kept_statistics(
     query = select(SubsetStatistics.results).where(*same, SubsetStatistics.key == _key(subset, request))
     with db.session() as session:
         found = session.scalar(query)
-    if found is None:
-        return None
-    return TrainingStatistics(**{**found, "e0": {int(number): value for number, value in found["e0"].items()}})
+    return None if found is None else described_statistics(found)
+
+
+def described_statistics(values: Mapping[str, Any]) -> TrainingStatistics:
+    """The statistics whose describe() this is, also after a trip through JSON."""
+    return TrainingStatistics(**{**values, "e0": {int(number): value for number, value in values["e0"].items()}})
 
 
 def keep_statistics(
