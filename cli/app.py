@@ -18,6 +18,7 @@ from mlipdb.cli.leakage import fingerprint, leakage
 from mlipdb.cli.query import query
 from mlipdb.cli.quickstart import quickstart
 from mlipdb.cli.recipe import app as recipe_app
+from mlipdb.cli.report import report
 from mlipdb.cli.runs import app as runs_app
 from mlipdb.cli.show import show
 from mlipdb.cli.source import app as source_app
@@ -54,6 +55,7 @@ app.command()(train)
 app.add_typer(recipe_app, name="recipe")
 app.command()(evaluate)
 app.add_typer(runs_app, name="runs")
+app.command()(report)
 app.command()(export)
 app.command()(show)
 app.command()(stats)

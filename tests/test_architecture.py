@@ -15,7 +15,10 @@ FOLDERS = {"mlipdb": "mlipdb", "trainers": "mlipdb.trainers", "cli": "mlipdb.cli
 LAYERS = (
     ("mlipdb.cli",),
     ("mlipdb.trainers.finetune", "mlipdb.trainers.distill", "mlipdb.trainers.quickstart"),
-    ("mlipdb.trainers", "mlipdb.trainers.loop", "mlipdb.trainers.train", "mlipdb.trainers.calculator"),
+    (
+        "mlipdb.trainers", "mlipdb.trainers.loop", "mlipdb.trainers.train", "mlipdb.trainers.report",
+        "mlipdb.trainers.calculator",
+    ),
     ("mlipdb.teachers",),
     ("mlipdb.trainers.evaluate", "mlipdb.trainers.train_state", "mlipdb.trainers.checkpoint"),
     ("mlipdb.trainers.", "mlipdb.testing.models", "mlipdb.testing.training"),

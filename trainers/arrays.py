@@ -19,6 +19,11 @@ def named_arrays(tree: object) -> dict[str, np.ndarray]:
     return {_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
+def count_parameters(model: object) -> int:
+    """How many numbers a model has that learn: all of its arrays."""
+    return sum(array.size for array in named_arrays(model).values())
+
+
 def with_arrays(tree: T, arrays: Mapping[str, np.ndarray], *, where: str) -> T:
     """The tree with its array leaves replaced by those of the same name, bit for bit.
 

@@ -9,7 +9,7 @@ from mlipdb.errors import TrainError
 from mlipdb.trainers.runs import RunFacts, find_run, list_runs
 from mlipdb.trainers.settings import flattened
 
-Errors = Mapping[str, float | None]
+Errors = Mapping[str, float | int | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +65,12 @@ def evaluations(db: Database, run: RunFacts) -> dict[str, Errors]:
     for other in list_runs(db, kind="evaluate", parent=run.name):
         if other.subset_hash == run.subset_hash:
             rows = [row for row in other.metrics.get("rows", ()) if row["predicted_by"] == run.name]
-            found |= {row["split"]: row for row in rows}
+            found |= {row["split"]: _numbers(row) for row in rows}
     return found
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float | int | None]:
+    return {name: value for name, value in row.items() if not isinstance(value, str)}
 
 
 def compare_runs(db: Database, names: Sequence[str]) -> RunComparison:

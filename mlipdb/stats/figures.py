@@ -88,7 +88,12 @@ def _elements(
 
 
 def curves(
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str, x: str, y: str, logarithmic: bool
+    lines: Mapping[str, tuple[Sequence[int | float], Sequence[int | float]]],
+    *,
+    title: str,
+    x: str,
+    y: str,
+    logarithmic: bool,
 ) -> Figure:
     """Lines by name through points (all x, all y)."""
     import plotly.graph_objects as graph

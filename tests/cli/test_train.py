@@ -83,3 +83,11 @@ def test_help_of_train_and_evaluate_loads_neither_jax_nor_equinox():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_report_writes_a_page_into_the_runs_folder_and_prints_where(db, trained):
+    printed = run(db, "report", "first").stdout.strip()
+    assert printed == str(db.path / "runs" / "first" / "report.html")
+    found = json.loads(run(db, "report", "first", "--split", "train", "--json").stdout)
+    assert (found["part"], found["structures"]) == ("train", found["of"])
+    assert {group["name"] for group in found["elements"]} <= {"H", "C", "O"}
