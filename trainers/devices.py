@@ -24,6 +24,7 @@ AXIS = "devices"
 ALIKE = PartitionSpec()  # type: ignore[no-untyped-call]  # JAX has no annotations here
 SPREAD = PartitionSpec(AXIS)  # type: ignore[no-untyped-call]  # JAX has no annotations here
 HEARTBEAT = 300  # seconds of silence after which a process counts as dead, and ends the others
+FAREWELL = 20  # seconds that the end of a process waits for that of the others
 PLACE = re.compile(r"(?P<number>\d+)/(?P<count>\d+)@(?P<address>\S+:\d+)")
 T = TypeVar("T")
 
@@ -104,7 +105,9 @@ def join(where: str) -> None:
     Open MPI or Kubernetes. It waits for the others, five minutes at most. Raises ConfigError where this cannot be.
     """
     try:
-        jax.distributed.initialize(**_arguments(where), heartbeat_timeout_seconds=HEARTBEAT)
+        jax.distributed.initialize(
+            **_arguments(where), heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=FAREWELL
+        )
         with _stdout_as_stderr():
             from_first(lambda: b"")
     except (RuntimeError, ValueError) as error:
@@ -153,6 +156,20 @@ def from_first(make: Callable[[], bytes]) -> bytes:
         raise
     _broadcast(b"=" + made)
     return made
+
+
+@contextmanager
+def others_needed(name: str) -> Iterator[None]:
+    """Where the loss of another process ends a training of this name, an error that says how to go on."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        raise TrainError(
+            f"process {jax.process_index()} lost another, or a device failed ({error}). The last checkpoint is kept: "
+            f"start all processes again with --resume {name}"
+        ) from error
 
 
 def require_same(made: bytes, what: str) -> None:

@@ -11,7 +11,7 @@ from mlipdb.methods import find_method
 from mlipdb.subsets import subset as subsets
 from mlipdb.subsets.subset import FrozenSubset
 from mlipdb.trainers.cookbook import load_recipe, save_recipe
-from mlipdb.trainers.devices import all_devices, from_first, is_first, require_same
+from mlipdb.trainers.devices import all_devices, from_first, is_first, others_needed, require_same
 from mlipdb.trainers.loop import Run, run_training
 from mlipdb.trainers.position import Position
 from mlipdb.trainers.prepare import Prepared, Say, label_method, prepare
@@ -214,7 +214,8 @@ def _run(db: Database, plan: _Plan, *, reporter: Reporter, go_on: bool) -> Train
         on_epoch=on_epoch,
         devices=devices,
     )
-    metrics = _metrics(prepared, run_training(run, resume=go_on))
+    with others_needed(plan.name):
+        metrics = _metrics(prepared, run_training(run, resume=go_on))
 
     def finish() -> bytes:
         update_run(db, plan.name, state="finished", metrics=metrics)
