@@ -7,6 +7,7 @@ import typer
 
 from mlipdb.cli.bundle import app as bundle_app
 from mlipdb.cli.care import gc, repair, verify
+from mlipdb.cli.checkpoint import app as checkpoint_app
 from mlipdb.cli.db import app as db_app
 from mlipdb.cli.disagree import add_to as add_disagreements
 from mlipdb.cli.evaluate import evaluate
@@ -56,6 +57,7 @@ app.add_typer(recipe_app, name="recipe")
 app.command()(evaluate)
 app.add_typer(runs_app, name="runs")
 app.command()(report)
+app.add_typer(checkpoint_app, name="checkpoint")
 app.command()(export)
 app.command()(show)
 app.command()(stats)

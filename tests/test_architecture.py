@@ -17,7 +17,7 @@ LAYERS = (
     ("mlipdb.trainers.finetune", "mlipdb.trainers.distill", "mlipdb.trainers.quickstart"),
     (
         "mlipdb.trainers", "mlipdb.trainers.loop", "mlipdb.trainers.train", "mlipdb.trainers.report",
-        "mlipdb.trainers.calculator",
+        "mlipdb.trainers.calculator", "mlipdb.trainers.found_model", "mlipdb.trainers.checkpoint_facts",
     ),
     ("mlipdb.teachers",),
     ("mlipdb.trainers.evaluate", "mlipdb.trainers.train_state", "mlipdb.trainers.checkpoint"),

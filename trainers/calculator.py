@@ -13,10 +13,12 @@ from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from jaxtyping import Float64, Int
 
+from mlipdb.database import Database
 from mlipdb.structures import Structure, make_structure
 from mlipdb.trainers.batching.neighbours import neighbours
 from mlipdb.trainers.batching.pad import GraphShape, needed_shape, pad_graph, reuse_shape, round_up
 from mlipdb.trainers.checkpoint import load_model
+from mlipdb.trainers.found_model import find_model
 from mlipdb.trainers.graph import AtomicGraph
 from mlipdb.trainers.models.base import AbstractModel, reference_energies, require_elements
 from mlipdb.trainers.models.derive import gives_stress, hessian_rows, predict
@@ -28,7 +30,8 @@ _hessian_rows = eqx.filter_jit(hessian_rows)
 class Calculator(AseCalculator):
     """A model as an ASE calculator.
 
-    model is a .nqx file, a checkpoint or run folder of mlipdb, or a model. Energies contain E0, added in float64.
+    model is a .nqx file, a checkpoint or run folder of mlipdb, the name of published weights such as nequix-mp-1, the
+    name of a run of the database db, or a model. Energies contain E0, added in float64.
     The stress exists where all three directions are periodic, but not for a direct model such as PaiNN, whose forces do
     not conserve energy either. The arrays given to the model keep one padded shape while the structure fits into it,
     so that a relaxation or a run of molecular dynamics compiles once.
@@ -36,9 +39,11 @@ class Calculator(AseCalculator):
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 as in ase
 
-    def __init__(self, model: str | Path | AbstractModel, **settings: Any) -> None:
+    def __init__(
+        self, model: str | Path | AbstractModel, *, db: Database | Path | str | None = None, **settings: Any
+    ) -> None:
         super().__init__(**settings)  # type: ignore[no-untyped-call]  # ase
-        self.model = model if isinstance(model, AbstractModel) else load_model(model)
+        self.model = model if isinstance(model, AbstractModel) else load_model(find_model(model, db=db))
         self._shape: GraphShape | None = None
 
     def calculate(

@@ -110,17 +110,21 @@ class WeightsAndBiases:
     """The same numbers in a project of Weights & Biases, which is told of by its own settings, such as WANDB_MODE."""
 
     def __init__(self, folder: Path, *, project: str, config: Mapping[str, Any]) -> None:
-        import wandb
-
-        self._run = wandb.init(
-            project=project, name=folder.name, id=folder.name, resume="allow", dir=str(folder), config=dict(config)
-        )
+        self._folder, self._project, self._config = folder, project, dict(config)
+        self._run: Any = None
 
     def say(self, text: str) -> None:
         """Remarks are for people."""
 
     def step(self, progress: StepProgress) -> None:
-        """Loss and speed of every tenth step."""
+        """Loss and speed of every tenth step. The first step opens the run, or opens it again."""
+        if self._run is None:
+            import wandb
+
+            name, folder = self._folder.name, str(self._folder)
+            self._run = wandb.init(
+                project=self._project, name=name, id=name, resume="allow", dir=folder, config=self._config
+            )
         if progress.step % EVERY == 0:
             numbers = {"step/loss": progress.loss, "step/structures_per_second": progress.rate}
             self._run.log({**numbers, "step": progress.step})
@@ -131,7 +135,8 @@ class WeightsAndBiases:
 
     def close(self) -> None:
         """Send what is left."""
-        self._run.finish()
+        if self._run is not None:
+            self._run.finish()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,3 +91,17 @@ def test_report_writes_a_page_into_the_runs_folder_and_prints_where(db, trained)
     found = json.loads(run(db, "report", "first", "--split", "train", "--json").stdout)
     assert (found["part"], found["structures"]) == ("train", found["of"])
     assert {group["name"] for group in found["elements"]} <= {"H", "C", "O"}
+
+
+def test_checkpoint_show_takes_a_run_or_a_path_and_export_writes_what_it_shows(db, trained, tmp_path):
+    best = json.loads(trained.stdout)["best_checkpoint"]
+    lines = run(db, "checkpoint", "show", "first").stdout
+    assert lines == run(db, "checkpoint", "show", best).stdout
+    assert "checkpoint of nequix" in lines
+    target = tmp_path / "first.nqx"
+    assert run(db, "checkpoint", "export", "first", "--to", str(target)).stdout.strip() == str(target)
+    shown = json.loads(CliRunner().invoke(app, ["checkpoint", "show", str(target), "--json"]).stdout)
+    assert (shown["kind"], shown["parameters"]) == (
+        "nqx", json.loads(run(db, "checkpoint", "show", "first", "--json").stdout)["parameters"]
+    )  # fmt: skip
+    assert "--force" in str(run(db, "checkpoint", "export", "first", "--to", str(target), code=1).exception)
