@@ -72,7 +72,8 @@ class Devices:
         if self.mesh is None:
             return _mapped(jnp.asarray, tree)
         sharding = NamedSharding(self.mesh, spec)
-        return _mapped(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), tree)
+        place: Callable[..., Any] = jax.make_array_from_process_local_data
+        return _mapped(lambda leaf: place(sharding, np.asarray(leaf)), tree)
 
 
 def _mapped(place: Callable[[Any], Any], tree: T) -> T:

@@ -1,5 +1,6 @@
 import json
 import re
+import threading
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ from mlipdb.errors import CorruptError, NotFoundError
 from mlipdb.trainers import archive
 from mlipdb.trainers.archive import write_archive
 from mlipdb.trainers.arrays import named_arrays
+from mlipdb.trainers.background import Background
 from mlipdb.trainers.checkpoint import load_model, save_model
 from mlipdb.trainers.run_files import add_checkpoint, best_checkpoint, last_checkpoint
 from mlipdb.trainers.student import DataFacts, make_student
@@ -123,6 +125,40 @@ def test_a_crash_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypatch
     assert last_checkpoint(tmp_path).name == best_checkpoint(tmp_path).name == "1"
     write(tmp_path, "2", best=True)
     assert {item.name for item in (tmp_path / "checkpoints").iterdir()} == {"2"}
+
+
+def test_checkpoints_are_written_beside_the_training_and_told_of_when_they_are_there(tmp_path):
+    told, go = [], threading.Event()
+
+    def slowly(name):
+        go.wait(30)
+        write(tmp_path, name, best=False)
+
+    with Background() as saving:
+        saving.start(lambda: slowly("1"), then=lambda: told.append(last_checkpoint(tmp_path).name))
+        saving.poll()
+        assert (told, last_checkpoint(tmp_path)) == ([], None)
+        go.set()
+        saving.start(lambda: slowly("2"), then=lambda: told.append(last_checkpoint(tmp_path).name))
+        assert told == ["1"]
+    assert told == ["1", "2"]
+
+
+def test_a_checkpoint_that_cannot_be_written_stops_the_training(tmp_path):
+    (tmp_path / "checkpoints").write_text("in the way")
+    with pytest.raises(FileExistsError), Background() as saving:
+        saving.start(lambda: write(tmp_path, "1", best=False), then=lambda: None)
+
+
+def test_a_checkpoint_that_was_begun_is_finished_when_the_training_fails(tmp_path):
+    def fail():
+        with Background() as saving:
+            saving.start(lambda: write(tmp_path, "1", best=False), then=lambda: None)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert last_checkpoint(tmp_path).name == "1"
 
 
 def test_bytes_do_not_depend_on_when_they_are_written(tmp_path):

@@ -219,6 +219,18 @@ def test_a_run_killed_while_it_removes_its_last_but_one_checkpoint_leaves_nothin
     assert files(result.folder) == expected
 
 
+def test_within_an_epoch_a_run_does_not_go_on_with_other_devices(trained, tiny, listener):
+    db = trained[0]
+    result = train(db, "toy", recipe=tiny("epochs=1"), reporter=listener, name="shared")
+    file = last_checkpoint(result.folder) / "checkpoint.json"
+    document = json.loads(file.read_text())
+    assert document["notes"]["devices"] == 1
+    document["notes"] |= {"devices": 4, "position": {**document["notes"]["position"], "epoch": 0, "group": 1}}
+    file.write_text(json.dumps(document))
+    with pytest.raises(TrainError, match=r"within epoch 1, of which 4 device\(s\) .* now there are 1; go on with 4"):
+        resume(db, "shared", reporter=listener)
+
+
 def files(folder):
     """Their names; those of event files hold the second that they were made in."""
     return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if "tfevents" not in file.name)
