@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import select
 
 from mlipdb.catalog import Run, Subset
 from mlipdb.database import Database
@@ -95,7 +95,7 @@ def find_run(db: Database, name: str) -> RunFacts:
         if row is None:
             names = list(session.scalars(select(Run.name).order_by(Run.name)))
             raise NotFoundError(f"no run {name!r}.{did_you_mean(name, names)} Known: {', '.join(names) or 'none'}")
-        return _facts(db, *row)
+        return _facts(db, row[0], row[1])
 
 
 def list_runs(db: Database, *, kind: str | None = None, parent: str | None = None) -> list[RunFacts]:
@@ -104,11 +104,11 @@ def list_runs(db: Database, *, kind: str | None = None, parent: str | None = Non
     query = query if kind is None else query.where(Run.kind == kind)
     query = query if parent is None else query.where(Run.parent == parent)
     with db.session() as session:
-        return [_facts(db, *row) for row in session.execute(query)]
+        return [_facts(db, run, subset) for run, subset in session.execute(query)]
 
 
-def _rows() -> Select[tuple[Run, str | None]]:
-    """Runs with the name of their subset."""
+def _rows() -> Any:  # versions of SQLAlchemy write the type of a query of two columns differently
+    """Runs with the name of their subset, as a query."""
     return select(Run, Subset.name).outerjoin(Subset, Subset.id == Run.subset_id)
 
 
