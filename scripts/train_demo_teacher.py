@@ -18,8 +18,8 @@ from mlipdb.subsets import subset as subsets
 from mlipdb.trainers.checkpoint import load_model
 from mlipdb.trainers.cookbook import load_recipe
 from mlipdb.trainers.evaluate import evaluate, table
-from mlipdb.trainers.models.nqx import save_nqx
 from mlipdb.trainers.live import make_reporter
+from mlipdb.trainers.models.nqx import save_nqx
 from mlipdb.trainers.quickstart import SAMPLE, SEED
 from mlipdb.trainers.run_files import last_checkpoint
 from mlipdb.trainers.train import train
