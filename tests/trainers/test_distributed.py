@@ -78,6 +78,8 @@ def _bytes(place, document, group):
     return [(name, array.tobytes()) for name, array in read_arrays(place, document, group).items()]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # it compiles in five processes
 @pytest.mark.enable_socket
 def test_two_processes_train_as_one_with_two_devices_and_go_on_when_one_is_killed(databases):
     one, two = databases
