@@ -42,6 +42,6 @@ def drop_label_rows(session: Session, method: int) -> DroppedLabels:
     for start in range(0, len(shards), CHUNK):
         chunk = shards[start : start + CHUNK]
         drop_facets(session, chunk)
-        size += session.scalar(select(func.sum(ShardRow.bytes)).where(ShardRow.id.in_(chunk))) or 0
+        size += int(session.scalar(select(func.sum(ShardRow.bytes)).where(ShardRow.id.in_(chunk))) or 0)  # a Decimal
         session.execute(update(ShardRow).where(ShardRow.id.in_(chunk)).values(kind=DROPPED))
     return DroppedLabels(rows=counted, failed=failures or 0, shards=len(shards), bytes=size)

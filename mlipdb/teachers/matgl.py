@@ -127,6 +127,7 @@ class Parts:
         described: dict[str, Any] = found if isinstance(found, dict) else {}
         self.kind: str = described.get("@class", "")
         _check_kind(self.kind, arguments, paths["model.pt"])
+        _check_version(self.kind, described, paths["model.pt"])
         self.model = _model(self.kind, described["init_args"], state, paths["state.pt"])
         self.scale, self.mean = float(state.get("data_std", 1.0)), float(state.get("data_mean", 0.0))
         self.types = np.full(len(SYMBOLS), -1)
@@ -150,6 +151,16 @@ def _check_kind(kind: str, arguments: Mapping[str, Any], path: Path) -> None:
         raise LabelError(f"{path} predicts a property of the whole, not a sum over atoms; it is no potential")
     if arguments["model"]["init_args"].get("include_state"):
         raise LabelError(f"{path} needs a state beside the structure, which the database does not have; {OTHERWISE}")
+
+
+def _check_version(kind: str, described: Mapping[str, Any], path: Path) -> None:
+    """Raise LabelError for weights of another version of the architecture; matgl itself warns and goes on."""
+    found, here = described.get("@model_version", 0), getattr(MODELS[kind], "__version__", 0)
+    if found != here:
+        raise LabelError(
+            f"{path} is of version {found} of matgl's {kind}, and matgl {version('matgl')} computes version {here}; "
+            "use weights of that version, or a matgl of the weights' time by --worker-python"
+        )
 
 
 def _model(kind: str, arguments: Mapping[str, Any], state: Mapping[str, Any], path: Path) -> torch.nn.Module:

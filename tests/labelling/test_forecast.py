@@ -32,7 +32,7 @@ def test_the_forecast_of_disk_is_near_what_the_shards_take(db, ids, teacher):
     report = label(db, teacher, ids=ids, hessian_rows="all")
     with db.session() as session:
         shards = select(LabelRow.shard_id).filter_by(method_id=report.method_id)
-        size = session.scalar(select(func.sum(ShardRow.bytes)).where(ShardRow.id.in_(shards)))
+        size = int(session.scalar(select(func.sum(ShardRow.bytes)).where(ShardRow.id.in_(shards))))
     # pages of 4 KiB weigh in so small a shard
     assert 0.5 * size < found.bytes < 2 * size
 

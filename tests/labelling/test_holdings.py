@@ -75,6 +75,7 @@ def test_gc_removes_the_files_of_dropped_labels_and_verify_is_content(labelled):
     assert (report.problems, report.orphans) == ((), ())
 
 
+@pytest.mark.sqlite
 def test_repair_does_not_bring_dropped_labels_back(labelled):
     drop_labels(labelled, "pair-potential")
     labelled.close()
