@@ -8,7 +8,7 @@ structures, finds their edges, packs, checks and stores; each side is the median
 the bare side are those that the runner packed, so that both compile for the same shapes. The neighbour lists, which
 teachers find when they are asked for edges, are found anew on both sides.
 
-dask: structures per second of one and of two Dask workers with one thread each, warm, each run on its own copy of the
+dask: structures per second of one and of two Dask workers on a core each (XLA has threads of its own), warm, each run on its own copy of the
 database.
 """
 
@@ -157,10 +157,9 @@ class Cluster:
             *common,
             "--nthreads",
             "1",
-            "--nworkers",
-            str(self.workers),
         ]
-        self.processes = [subprocess.Popen(words, env=os.environ | ONE_THREAD, **quiet) for words in (first, second)]
+        pinned = [["taskset", "-c", str(core), *second] for core in range(self.workers)]
+        self.processes = [subprocess.Popen(words, env=os.environ | ONE_THREAD, **quiet) for words in (first, *pinned)]
         while not (file.exists() and file.read_text().strip()):
             time.sleep(0.2)
         return json.loads(file.read_text())["address"]
