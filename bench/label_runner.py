@@ -8,8 +8,8 @@ structures, finds their edges, packs, checks and stores; each side is the median
 the bare side are those that the runner packed, so that both compile for the same shapes. The neighbour lists, which
 teachers find when they are asked for edges, are found anew on both sides.
 
-dask: structures per second of one and of two Dask workers on a core each (XLA has threads of its own), warm, each run on its own copy of the
-database.
+dask: structures per second of one and of two Dask workers on a core each (XLA has threads of its own), warm, each run
+on its own copy of the database.
 """
 
 import argparse
