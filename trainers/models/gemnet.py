@@ -7,11 +7,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Float64, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from mlipdb.errors import ConfigError, TrainError
-from mlipdb.trainers.graph import AtomicGraph, GraphNeeds
+from mlipdb.errors import TrainError
+from mlipdb.trainers.graph import AtomicGraph
 from mlipdb.trainers.models.base import AbstractDirectModel, AbstractForceField, DirectOutputs
 from mlipdb.trainers.models.edges import lengths_and_directions
 from mlipdb.trainers.models.fitted import AbstractFitted
@@ -26,35 +25,6 @@ class AbstractGemNet(AbstractFitted):
     network: eqx.AbstractVar[Network]
     config: eqx.AbstractVar[GemNetConfig]
 
-    def __check_init__(self) -> None:
-        if self.config.direct != isinstance(self, AbstractDirectModel):
-            raise ConfigError(f"{type(self).__name__} cannot have a configuration with direct = {self.config.direct}")
-
-    @property
-    def cutoff(self) -> float:
-        """Longest edge in Å."""
-        return self.config.cutoff
-
-    @property
-    def graph_needs(self) -> GraphNeeds:
-        """The nearest neighbours, and each edge's reverse; angles are summed without a list of triplets."""
-        return GraphNeeds(max_neighbours=self.config.max_neighbours, symmetric=True)
-
-    @property
-    def atomic_numbers(self) -> tuple[int, ...]:
-        """Elements covered, ascending."""
-        return self.config.atomic_numbers
-
-    @property
-    def e0(self) -> Float64[np.ndarray, " species"]:
-        """Energy of each isolated atom in eV."""
-        return np.array(self.config.e0, dtype=np.float64)
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether the scale factors are there."""
-        return self.config.factors is not None
-
     def fitted(self, graphs: Sequence[AtomicGraph]) -> "AbstractGemNet":
         """The same model with scale factors fitted on these batches."""
         factors = fit_scale_factors(self.network, graphs, config=self.config)
@@ -65,10 +35,6 @@ class AbstractGemNet(AbstractFitted):
     def create(cls, config: GemNetConfig, *, key: PRNGKeyArray) -> "AbstractGemNet":
         """A model with random weights, ready to be trained once its scale factors are there."""
         return cls(network=create_network(config, key=key), config=config)
-
-    def to_config(self) -> dict[str, Any]:
-        """The configuration as JSON values."""
-        return self.config.to_json()
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "AbstractGemNet":

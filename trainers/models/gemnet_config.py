@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mlipdb.errors import ConfigError, did_you_mean
+from mlipdb.trainers.models.config import read_settings
 
 DEFAULT, PAPER, FIT = "default", "paper", "fit"
 
@@ -168,15 +169,8 @@ class GemNetConfig:
 
 def config_from_json(values: Mapping[str, Any], *, direct: bool) -> GemNetConfig:
     """A configuration from JSON values. Raises ConfigError for a setting that is unknown, missing or out of range."""
-    known = {item.name for item in dataclasses.fields(GemNetConfig)} - {"direct"}
     model = "gemnet-dt" if direct else "gemnet-t"
-    for name in values:
-        if name not in known:
-            raise ConfigError(f"{model} has no setting {name!r}.{did_you_mean(name, known)}")
-    for name in ("atomic_numbers", "e0"):
-        if name not in values:
-            raise ConfigError(f"{model} needs the setting {name!r}")
-    settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    settings = read_settings(values, GemNetConfig, model=model, left_out={"direct"})
     if isinstance(factors := settings.get("scale_factors"), Mapping):
         settings["scale_factors"] = _factors_from_json(factors)
     return GemNetConfig(direct=direct, **settings)

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int, PRNGKeyArray
 
-from mlipdb.errors import ConfigError, did_you_mean
+from mlipdb.errors import ConfigError
 from mlipdb.trainers.graph import AtomicGraph, GraphNeeds
 from mlipdb.trainers.models.base import AbstractForceField
+from mlipdb.trainers.models.config import read_settings
 from mlipdb.trainers.models.convolution import EdgeFeatures, convolve
 from mlipdb.trainers.models.edges import bessel, lengths_and_directions, polynomial_cutoff, spherical_harmonics
 from mlipdb.trainers.models.features import (
@@ -194,15 +195,7 @@ class Nequix(AbstractForceField):
 
 def config_from_json(values: dict[str, Any]) -> NequixConfig:
     """A configuration from JSON values. Raises ConfigError for a setting that is unknown, missing or out of range."""
-    known = {item.name for item in dataclasses.fields(NequixConfig)}
-    for name in values:
-        if name not in known:
-            raise ConfigError(f"nequix has no setting {name!r}.{did_you_mean(name, known)}")
-    for name in ("atomic_numbers", "e0"):
-        if name not in values:
-            raise ConfigError(f"nequix needs the setting {name!r}")
-    settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-    return NequixConfig(**settings)
+    return NequixConfig(**read_settings(values, NequixConfig, model="nequix"))
 
 
 def _create_layer(

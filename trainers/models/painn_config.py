@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mlipdb.errors import ConfigError, did_you_mean
+from mlipdb.trainers.models.config import read_settings
 
 DEFAULT, PAPER, FIT = "default", "paper", "fit"
 # Those of the students of the paper on joint distillation, for SPICE and for MPtrj alike.
@@ -105,13 +106,6 @@ class PainnConfig:
 
 def config_from_json(values: Mapping[str, Any], *, direct: bool) -> PainnConfig:
     """A configuration from JSON values. Raises ConfigError for a setting that is unknown, missing or out of range."""
-    known = {item.name for item in dataclasses.fields(PainnConfig)} - {"direct"}
     model = "painn" if direct else "painn-conservative"
-    for name in values:
-        if name not in known:
-            raise ConfigError(f"{model} has no setting {name!r}.{did_you_mean(name, known)}")
-    for name in ("atomic_numbers", "e0"):
-        if name not in values:
-            raise ConfigError(f"{model} needs the setting {name!r}")
-    settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    settings = read_settings(values, PainnConfig, model=model, left_out={"direct"})
     return PainnConfig(direct=direct, **settings)
