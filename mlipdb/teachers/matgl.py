@@ -1,6 +1,7 @@
 """The teacher ``matgl``: TensorNet and M3GNet potentials of the package matgl, by name or from a folder of weights."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +33,11 @@ MODELS = {"TensorNet": TensorNet, "M3GNet": M3GNet}
 # M3GNet cuts cosines off just before ±1, so that atoms in line, which are common, lose their second derivatives.
 NOT_SMOOTH = frozenset({"M3GNet"})
 FUNCTIONALS = {"MatPES-PBE": "PBE", "MatPES-r2SCAN": "r2SCAN", "MP-2021.2.8": "PBE+U"}  # as names of weights have them
+# Arrays whose columns begin with the features of an edge's two ends, and the setting that says how many each has.
+ENDS = {
+    "TensorNet": (r"tensor_embedding\.emb2\.weight$", "units"),
+    "M3GNet": (r"graph_layers\.\d+\.conv\.(edge|node)_update_func\.(layers|gates)\.0\.weight$", "dim_node_embedding"),
+}
 OTHERWISE = "ask for it as --teacher ase:matgl.ext.ase.PESCalculator"
 
 
@@ -127,8 +133,9 @@ class Parts:
         described: dict[str, Any] = found if isinstance(found, dict) else {}
         self.kind: str = described.get("@class", "")
         _check_kind(self.kind, arguments, paths["model.pt"])
-        _check_version(self.kind, described, paths["model.pt"])
-        self.model = _model(self.kind, described["init_args"], state, paths["state.pt"])
+        old = _has_swapped_ends(self.kind, described, arguments, state)
+        weights = _with_ends_swapped(self.kind, state, described["init_args"]) if old else state
+        self.model = _model(self.kind, described["init_args"], weights, paths["state.pt"])
         self.scale, self.mean = float(state.get("data_std", 1.0)), float(state.get("data_mean", 0.0))
         self.types = np.full(len(SYMBOLS), -1)
         elements = [SYMBOLS.index(symbol) for symbol in self.model.element_types]
@@ -153,14 +160,37 @@ def _check_kind(kind: str, arguments: Mapping[str, Any], path: Path) -> None:
         raise LabelError(f"{path} needs a state beside the structure, which the database does not have; {OTHERWISE}")
 
 
-def _check_version(kind: str, described: Mapping[str, Any], path: Path) -> None:
-    """Raise LabelError for weights of another version of the architecture; matgl itself warns and goes on."""
-    found, here = described.get("@model_version", 0), getattr(MODELS[kind], "__version__", 0)
-    if found != here:
+def _has_swapped_ends(
+    kind: str, described: Mapping[str, Any], arguments: Mapping[str, Any], state: Mapping[str, Any]
+) -> bool:
+    """Whether weights are of a time when matgl gave the ends of an edge to its layers in the other order.
+
+    matgl loads them all the same, with right energies of elements and wrong ones of compounds. TensorNet changed from
+    its version 1 to 2; M3GNet with matgl 3, when it left DGL, under the same version: potentials saved before lack
+    calc_charge or have a table onehot.
+    """
+    found: int = described.get("@model_version", 0)
+    if kind == "M3GNet":
+        return "calc_charge" not in arguments or "element_refs.onehot" in state
+    here: int = getattr(MODELS[kind], "__version__", 0)
+    if here < 2 or found not in (1, here):
         raise LabelError(
-            f"{path} is of version {found} of matgl's {kind}, and matgl {version('matgl')} computes version {here}; "
-            "use weights of that version, or a matgl of the weights' time by --worker-python"
+            f"weights of version {found} of {kind}, and matgl {version('matgl')} with version {here}: only weights "
+            "of version 1 and of the package's own, from 2 up, are understood; install another matgl"
         )
+    return found == 1
+
+
+def _with_ends_swapped(kind: str, state: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights for features of an edge's ends in the other order: the first two blocks of columns change places."""
+    names, ends = ENDS[kind]
+    width = sizes.get(ends, 64)
+    return {
+        key: torch.cat([value[:, width : 2 * width], value[:, :width], value[:, 2 * width :]], dim=1)
+        if re.search(names, key)
+        else value
+        for key, value in state.items()
+    }
 
 
 def _model(kind: str, arguments: Mapping[str, Any], state: Mapping[str, Any], path: Path) -> torch.nn.Module:

@@ -1,5 +1,6 @@
 """matgl's TensorNet and M3GNet: small ones made here, and published ones against the package's own calculator."""
 
+import re
 import warnings
 from typing import ClassVar
 
@@ -22,7 +23,7 @@ with warnings.catch_warnings():
     from matgl.ext.ase import PESCalculator
     from matgl.models import M3GNet, TensorNet
 
-    from mlipdb.teachers.matgl import MatglTeacher
+    from mlipdb.teachers.matgl import ENDS, MatglTeacher, _with_ends_swapped
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of the package
 NO_ROWS = np.zeros(0, np.int32)
@@ -97,17 +98,45 @@ def test_labels_are_those_of_the_package(small, kind):
     compare_with_the_package(small / kind, crystal())
 
 
-def test_published_labels_are_those_of_the_package(shared_data):
-    salt = make_structure([12, 8], [[0.0, 0.0, 0.0], [2.125] * 3], cell=2.125 * (1 - np.eye(3)), pbc=(True,) * 3)
-    compare_with_the_package(shared_data / "matgl-weights" / PUBLISHED, salt)
+def salt(first, second, edge):
+    """Rock salt, edge in Å."""
+    half = edge / 2
+    cell = half * (1 - np.eye(3))
+    return make_structure([first, second], [[0.0, 0.0, 0.0], [half] * 3], cell=cell, pbc=(True,) * 3)
 
 
-def test_weights_of_another_version_of_the_architecture_are_refused(shared_data):
-    """matgl 4.1 loads them with a warning."""
-    if TensorNet.__version__ == 1:
-        pytest.skip("this matgl is of the weights' time")
-    with pytest.raises(LabelError, match="is of version 1 of matgl's TensorNet"):
-        load(shared_data / "matgl-weights" / OLD)
+def test_tensornet_of_version_1_has_the_energies_of_matgl_of_its_time(shared_data):
+    """matgl 2.0.0 with ASE's rock salts; 4.1.2 by itself has -4.5417 and -5.4736 eV."""
+    labels = ask(load(shared_data / "matgl-weights" / OLD), salt(12, 8, 4.25), salt(11, 17, 5.69))
+    found = [label.energy_uncorrected for label in labels]
+    assert found == pytest.approx([-11.736003875732422, -6.7152099609375], abs=1e-4)
+
+
+def test_m3gnet_of_the_time_of_dgl_is_near_dft(shared_data):
+    """The Materials Project has MgO at -11.97 and NaCl at -6.78 eV; matgl 4.1.2 by itself -4.09 and -2.60."""
+    labels = ask(load(shared_data / "matgl-weights" / PUBLISHED), salt(12, 8, 4.25), salt(11, 17, 5.69))
+    assert [label.energy_uncorrected for label in labels] == pytest.approx([-11.97, -6.78], abs=0.1)
+
+
+def test_ends_that_change_places_twice_are_where_they_were(small):
+    for kind in ENDS:
+        arguments, state = (torch.load(small / kind / file, weights_only=True) for file in ("model.pt", "state.pt"))
+        sizes = arguments["model"]["init_args"]
+        once = _with_ends_swapped(kind, state, sizes)
+        changed = [key for key, value in state.items() if not torch.equal(value, once[key])]
+        assert changed
+        assert all(re.search(ENDS[kind][0], key) for key in changed)
+        twice = _with_ends_swapped(kind, once, sizes)
+        assert all(torch.equal(value, twice[key]) for key, value in state.items())
+
+
+def test_a_version_that_is_not_known_is_refused(small, tmp_path):
+    arguments, state = (torch.load(small / "TensorNet" / file, weights_only=True) for file in ("model.pt", "state.pt"))
+    arguments["model"]["@model_version"] = 7
+    torch.save(arguments, tmp_path / "model.pt")
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(LabelError, match="weights of version 7 of TensorNet"):
+        load(tmp_path)
 
 
 def compare_with_the_package(folder, structure):
