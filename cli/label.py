@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from jaxtyping import Int64
 
     from mlipdb.database import Database
-    from mlipdb.labelling.compare import Comparison
+    from mlipdb.labelling.comparison import LabelComparison
     from mlipdb.labelling.forecast import Forecast
     from mlipdb.labelling.runner import LabelReport, Progress
     from mlipdb.labelling.unit import NamedTeacher
+
+
+CHECKED = 500  # structures whose labels are compared at the end
 
 
 def parse_rows(text: str) -> int | str:
@@ -126,16 +129,25 @@ def _forecast(db: "Database", named: "NamedTeacher", wish: Wish, *, json: bool) 
 
 def _label(db: "Database", named: "NamedTeacher", wish: Wish, *, json: bool) -> int:
     """Label, and say what was done; the exit code."""
-    from mlipdb.labelling import compare_with_source
-
     ids = db.query(wish.subset).ids
     report = _run(db, named, wish, ids=ids)
-    check = compare_with_source(db, report.method_id, ids=ids)
+    check = _check(db, report.method_id, wish.subset)
     if json:
-        show_json({**asdict(report), "comparison": check and asdict(check)})
+        show_json({**asdict(report), "comparison": check and check.describe()})
     else:
-        print("\n".join([*report_lines(report, pseudo=wish.pseudo), *comparison_lines(check)]))
+        print("\n".join([*report_lines(report, pseudo=wish.pseudo), *check_lines(check, method_id=report.method_id)]))
     return 1 if report.failed and not (report.labelled or report.already) else 0
+
+
+def _check(db: "Database", method_id: int, subset: str) -> "LabelComparison | None":
+    """The teacher beside the labels that came with the structures; None where none has both."""
+    from mlipdb.errors import NotFoundError
+    from mlipdb.labelling.comparison import SOURCE, compare_labels
+
+    try:
+        return compare_labels(db, SOURCE, str(method_id), filter=subset, sample=CHECKED)
+    except NotFoundError:
+        return None
 
 
 def _run(
@@ -226,16 +238,14 @@ def report_lines(report: "LabelReport", *, pseudo: bool = False) -> list[str]:
     return lines
 
 
-def comparison_lines(comparison: "Comparison | None") -> list[str]:
-    """The teacher against the source, for people."""
-    if comparison is None:
+def check_lines(check: "LabelComparison | None", *, method_id: int) -> list[str]:
+    """The teacher beside the source, for people: errors of what both have, and what fails."""
+    if check is None:
         return []
-    parts = [f"energy rms {1e3 * comparison.energy_rms:.0f} meV/atom as stored"]
-    if comparison.aligned_energy_rms is not None:
-        parts.append(f"{1e3 * comparison.aligned_energy_rms:.1f} with a constant per element taken off")
-    if comparison.force_mae is not None:
-        parts.append(f"force MAE {1e3 * comparison.force_mae:.1f} meV/Å")
-    return [f"check       against the source's labels of {comparison.structures} structures: {', '.join(parts)}"]
+    told = [f"{line.quantity} {line.mae or 0.0:.3g} {line.unit}" for line in check.lines if line.of == "both"]
+    lines = [f"check       beside the labels that came with {check.sampled} structures, MAE: {'; '.join(told)}"]
+    lines += [f"            {line.quantity} FAILS: {line.words or line.limit}" for line in check.failures]
+    return [*lines, f"            more: mlipdb labels compare source {method_id}"]
 
 
 def _span(seconds: float) -> str:

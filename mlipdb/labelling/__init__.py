@@ -1,8 +1,6 @@
 """Labels from teachers: what a teacher is, how one is found, and the runner."""
 
 from mlipdb.labelling.batches import BatchLimits as BatchLimits
-from mlipdb.labelling.compare import Comparison as Comparison
-from mlipdb.labelling.compare import compare_with_source as compare_with_source
 from mlipdb.labelling.executors import open_executor as open_executor
 from mlipdb.labelling.forecast import Forecast as Forecast
 from mlipdb.labelling.forecast import forecast as forecast

@@ -80,3 +80,25 @@ def _label(structure: Structure, taught: Label) -> Label:
         hessian_row_numbers=None,
         hessian_rows=None,
     )
+
+
+class Stopper:
+    """A reporter that interrupts the training after so many steps, as Ctrl-C would."""
+
+    def __init__(self, steps: int) -> None:
+        self._left = steps
+
+    def say(self, text: str) -> None:
+        """Not told."""
+
+    def step(self, progress: object) -> None:
+        """Count down."""
+        self._left -= 1
+        if self._left == 0:
+            raise KeyboardInterrupt
+
+    def epoch(self, end: object) -> None:
+        """Not told."""
+
+    def close(self) -> None:
+        """Nothing to close."""

@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 
 import numpy as np
@@ -56,6 +57,9 @@ def test_a_subset_limits_what_is_labelled(run, filled, tiny_nqx):
     result = run("--teacher", "nequix", "--weights", tiny_nqx, "--subset", "nelements=1", "--hessian-rows", "all")
     assert "labelled    1 of 1" in result.stdout
     assert "rows        6 Hessian rows" in result.stdout
+    assert re.search(
+        r"check       beside the labels that came with 1 structures, MAE: energy as stored \S+ eV/atom;", result.stdout
+    )
     assert [len(filled.labels(key)) for key in (1, 2, 3)] == [1, 1, 2]
 
 

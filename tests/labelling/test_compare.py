@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 import mlipdb
-from mlipdb.labelling.compare import compare_with_source
+from mlipdb.errors import NotFoundError
+from mlipdb.labelling.comparison import SOURCE, compare_labels
 from mlipdb.labelling.runner import label
 from mlipdb.labels import Label
 from mlipdb.records import NewStructure
@@ -31,24 +32,31 @@ def compared(tmp_path):
     return db, ids, structures
 
 
+def against_the_source(db, report, ids):
+    named = " OR ".join(f"id={number}" for number in ids.tolist())
+    found = compare_labels(db, SOURCE, str(report.method_id), filter=named)
+    return found, {line.quantity: line for line in found.lines if line.of == "both"}
+
+
 def test_a_constant_per_element_is_taken_off_before_the_second_number(compared):
     db, ids, structures = compared
-    report = label(db, PairPotential(), ids=ids)
-    found = compare_with_source(db, report.method_id, ids=ids)
+    found, lines = against_the_source(db, label(db, PairPotential(), ids=ids), ids)
     raw = [np.mean([OFFSETS[number] for number in item.atomic_numbers.tolist()]) for item in structures]
     assert found.structures == 12
-    assert found.energy_rms == pytest.approx(np.sqrt(np.mean(np.square(raw))))
-    assert found.aligned_energy_rms == pytest.approx(0.0, abs=1e-9)
-    assert found.force_mae == pytest.approx(0.01)
+    assert lines["energy as stored"].rmse == pytest.approx(np.sqrt(np.mean(np.square(raw))))
+    assert lines["energy, aligned by element"].rmse == pytest.approx(0.0, abs=1e-9)
+    assert found.constants == pytest.approx({number: -offset for number, offset in OFFSETS.items()})
+    assert lines["forces"].mae == pytest.approx(0.01)
 
 
 def test_as_many_elements_as_structures_leave_nothing_to_compare_after_alignment(compared):
     db, ids, _ = compared
-    report = label(db, PairPotential(), ids=ids[:2])
-    assert compare_with_source(db, report.method_id, ids=ids[:2]).aligned_energy_rms is None
+    _, lines = against_the_source(db, label(db, PairPotential(), ids=ids[:2]), ids[:2])
+    assert lines["energy, aligned by element"].rmse is None
 
 
 def test_without_the_teachers_labels_there_is_no_comparison(compared):
     db, ids, _ = compared
     report = label(db, PairPotential(), ids=ids[:2])
-    assert compare_with_source(db, report.method_id, ids=ids[4:]) is None
+    with pytest.raises(NotFoundError):
+        against_the_source(db, report, ids[4:])

@@ -10,6 +10,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from mlipdb.errors import ConfigError, LabelError
 from mlipdb.labelling.teacher import TeacherOptions
 from mlipdb.teachers.nequix import NequixTeacher
+from mlipdb.testing.training import Stopper
 from mlipdb.trainers import Calculator
 from mlipdb.trainers.checkpoint import load_model
 from mlipdb.trainers.cookbook import load_recipe
@@ -96,23 +97,10 @@ def test_it_cannot_be_the_teacher_of_labels_that_have_a_stress(direct):
         NequixTeacher.load("nequix", TeacherOptions(weights=direct.best))
 
 
-class Stopper(PlainReporter):
-    """Interrupts the training after three steps."""
-
-    left = 3
-
-    def step(self, progress):
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
-
-
 def test_a_run_that_goes_on_keeps_the_factors_that_it_fitted(trained, direct, recipe):
     chosen = load_recipe(recipe, settings=["checkpoint.every_steps=2"])
     with pytest.raises(KeyboardInterrupt):
-        train(
-            trained[0], "toy", recipe=chosen, reporter=Stopper(io.StringIO()), teacher="pair-potential", name="stopped"
-        )
+        train(trained[0], "toy", recipe=chosen, reporter=Stopper(3), teacher="pair-potential", name="stopped")
     result = resume(trained[0], "stopped", reporter=PlainReporter(io.StringIO()))
     whole, stopped = load_model(direct.best), load_model(result.best)
     assert stopped.config == whole.config

@@ -6,7 +6,7 @@ import ase
 import numpy as np
 import pytest
 
-from mlipdb.testing.training import training_database
+from mlipdb.testing.training import Stopper, training_database
 from mlipdb.trainers import Calculator
 from mlipdb.trainers.archive import read_arrays, read_document
 from mlipdb.trainers.checkpoint import load_model
@@ -55,14 +55,6 @@ threads = 1
 """
 
 
-class Stopper(PlainReporter):
-    """A reporter that interrupts the training after three steps."""
-
-    def step(self, progress):
-        if progress.batch == 3:
-            raise KeyboardInterrupt
-
-
 @pytest.fixture(scope="module")
 def db(tmp_path_factory):
     return training_database(tmp_path_factory.mktemp("gemnet") / "db")
@@ -84,7 +76,7 @@ def test_a_direct_student_goes_on_with_the_factors_it_began_with_and_ends_with_t
     recipe, listener = recipe_of(tmp_path, "gemnet-dt"), PlainReporter(io.StringIO())
     whole = train(db, "toy", recipe=recipe, reporter=listener, teacher="pair-potential", name="whole")
     with pytest.raises(KeyboardInterrupt):
-        train(db, "toy", recipe=recipe, reporter=Stopper(io.StringIO()), teacher="pair-potential", name="stopped")
+        train(db, "toy", recipe=recipe, reporter=Stopper(3), teacher="pair-potential", name="stopped")
     told = io.StringIO()
     stopped = resume(db, "stopped", reporter=PlainReporter(told))
     assert "scale factors fitted on" in listener.stream.getvalue()

@@ -8,7 +8,7 @@ import pytest
 import mlipdb
 from mlipdb.records import NewLabel
 from mlipdb.subsets.subset import load
-from mlipdb.testing.training import training_database
+from mlipdb.testing.training import Stopper, training_database
 from mlipdb.trainers.archive import read_arrays, read_document
 from mlipdb.trainers.cookbook import load_recipe
 from mlipdb.trainers.pace import make_pace
@@ -64,27 +64,6 @@ def test_the_teachers_error_is_that_of_its_force_components(db):
     assert found["poor"] == pytest.approx(1e3 * ERROR)
     assert found["pair-potential"] == 0.0
     assert teacher_forces_mae(db, ids[:0], teacher_id=1, method_id=None) is None
-
-
-class Stopper:
-    """A reporter that interrupts the training after so many steps."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def say(self, text):
-        pass
-
-    def step(self, progress):
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
-
-    def epoch(self, text):
-        pass
-
-    def close(self):
-        pass
 
 
 SETTINGS = (

@@ -8,6 +8,7 @@ import pytest
 
 from mlipdb.errors import ConfigError, NotFoundError, TrainError
 from mlipdb.testing.kill import run_and_kill
+from mlipdb.testing.training import Stopper
 from mlipdb.trainers.archive import read_arrays, read_document
 from mlipdb.trainers.batching.feed import Feed
 from mlipdb.trainers.checkpoint import load_model
@@ -15,27 +16,6 @@ from mlipdb.trainers.cookbook import load_recipe
 from mlipdb.trainers.run_files import last_checkpoint
 from mlipdb.trainers.runs import find_run
 from mlipdb.trainers.train import resume, train
-
-
-class Stopper:
-    """A reporter that interrupts the training after so many steps."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def say(self, text):
-        pass
-
-    def step(self, progress):
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
-
-    def epoch(self, text):
-        pass
-
-    def close(self):
-        pass
 
 
 def bits(folder):

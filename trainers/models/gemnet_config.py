@@ -7,9 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mlipdb.errors import ConfigError, did_you_mean
-from mlipdb.trainers.models.config import read_settings
-
-DEFAULT, PAPER, FIT = "default", "paper", "fit"
+from mlipdb.trainers.models.config import DEFAULT, check_settings, factors_or_fit, read_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,36 +110,16 @@ class GemNetConfig:
     scale_factors: ScaleFactors | str = DEFAULT
 
     def __post_init__(self) -> None:
-        numbers = list(self.atomic_numbers)
-        if not numbers or numbers != sorted(set(numbers)) or not 0 < numbers[0] <= numbers[-1] < 119:
-            raise ConfigError(f"atomic_numbers must ascend within 1 to 118, each once; got {numbers}")
-        if len(self.e0) != len(numbers):
-            raise ConfigError(f"e0 has {len(self.e0)} values for {len(numbers)} elements; give one each")
-        for name in ("cutoff", "scale"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be above 0; got {getattr(self, name)}")
-        for name, lowest in _LOWEST.items():
-            if getattr(self, name) < lowest:
-                raise ConfigError(f"{name} must be {lowest} or more; got {getattr(self, name)}")
+        check_settings(self, lowest=_LOWEST)
         object.__setattr__(self, "scale_factors", self._resolved())  # so that configurations compare by their numbers
 
     def _resolved(self) -> ScaleFactors | str:
-        given, changed = self.scale_factors, self._unlike_paper()
+        given = self.scale_factors
         if isinstance(given, ScaleFactors):
             self._check_lengths(given)
             return given
-        if given == FIT or (given == DEFAULT and changed):
-            return FIT
-        if given not in (DEFAULT, PAPER):
-            raise ConfigError(
-                f"scale_factors is {given!r}; it must be 'paper', 'fit' or a table of numbers."
-                f"{did_you_mean(given, (PAPER, FIT))}"
-            )
-        if changed:
-            raise ConfigError(
-                f"the paper's scale factors are not right for {', '.join(changed)}; set scale_factors to 'fit'"
-            )
-        return DIRECT_FACTORS if self.direct else CONSERVATIVE_FACTORS
+        published = DIRECT_FACTORS if self.direct else CONSERVATIVE_FACTORS
+        return factors_or_fit(given, self, sizes=_SIZES, published=published)
 
     def _check_lengths(self, factors: ScaleFactors) -> None:
         for name, values in factors.items():
@@ -149,11 +127,6 @@ class GemNetConfig:
             count = count if self.direct or name != "force_radial" else 0
             if len(values) != count:
                 raise ConfigError(f"scale_factors.{name} has {len(values)} values; {self.n_blocks} blocks need {count}")
-
-    def _unlike_paper(self) -> list[str]:
-        """Settings that the paper's factors were not fitted for."""
-        found = {name: getattr(self, name) for name in _SIZES}
-        return [f"{name} = {value}" for name, value in found.items() if value != _SIZES[name]]
 
     @property
     def factors(self) -> ScaleFactors | None:

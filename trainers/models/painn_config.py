@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from mlipdb.errors import ConfigError, did_you_mean
-from mlipdb.trainers.models.config import read_settings
+from mlipdb.errors import ConfigError
+from mlipdb.trainers.models.config import DEFAULT, check_settings, factors_or_fit, read_settings
 
-DEFAULT, PAPER, FIT = "default", "paper", "fit"
 # Those of the students of the paper on joint distillation, for SPICE and for MPtrj alike.
 PAPER_FACTORS = (1.5760139, 1.2381928, 1.2548271, 1.2066829)
 _SIZES = MappingProxyType({"n_layers": 4, "hidden_size": 128, "n_radial": 128, "envelope_exponent": 5})
@@ -48,37 +47,16 @@ class PainnConfig:
     scale_factors: tuple[float, ...] | str = DEFAULT
 
     def __post_init__(self) -> None:
-        numbers = list(self.atomic_numbers)
-        if not numbers or numbers != sorted(set(numbers)) or not 0 < numbers[0] <= numbers[-1] < 119:
-            raise ConfigError(f"atomic_numbers must ascend within 1 to 118, each once; got {numbers}")
-        if len(self.e0) != len(numbers):
-            raise ConfigError(f"e0 has {len(self.e0)} values for {len(numbers)} elements; give one each")
-        for name in ("cutoff", "scale"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be above 0; got {getattr(self, name)}")
-        for name, lowest in _LOWEST.items():
-            if getattr(self, name) < lowest:
-                raise ConfigError(f"{name} must be {lowest} or more; got {getattr(self, name)}")
+        check_settings(self, lowest=_LOWEST)
         if self.hidden_size % 2:
             raise ConfigError(f"hidden_size must be even, since the outputs have half of it; got {self.hidden_size}")
         object.__setattr__(self, "scale_factors", self._resolved())  # so that configurations compare by their numbers
 
     def _resolved(self) -> tuple[float, ...] | str:
-        given, changed = self.scale_factors, self._unlike_paper()
+        given = self.scale_factors
         if not isinstance(given, str):
             return self._checked(given)
-        if given == FIT or (given == DEFAULT and changed):
-            return FIT
-        if given not in (DEFAULT, PAPER):
-            raise ConfigError(
-                f"scale_factors is {given!r}; it must be 'paper', 'fit' or a list of numbers."
-                f"{did_you_mean(given, (PAPER, FIT))}"
-            )
-        if changed:
-            raise ConfigError(
-                f"the paper's scale factors are not right for {', '.join(changed)}; set scale_factors to 'fit'"
-            )
-        return PAPER_FACTORS
+        return factors_or_fit(given, self, sizes=_SIZES, published=PAPER_FACTORS)
 
     def _checked(self, given: tuple[float, ...]) -> tuple[float, ...]:
         if len(given) != self.n_layers:
@@ -87,10 +65,6 @@ class PainnConfig:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
                 raise ConfigError(f"scale_factors must be numbers above 0; got {value!r}")
         return tuple(float(value) for value in given)
-
-    def _unlike_paper(self) -> list[str]:
-        """Settings that the paper's factors were not fitted for."""
-        return [f"{name} = {getattr(self, name)}" for name, size in _SIZES.items() if getattr(self, name) != size]
 
     @property
     def factors(self) -> tuple[float, ...] | None:

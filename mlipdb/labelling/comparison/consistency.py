@@ -8,7 +8,7 @@ from jaxtyping import Float64
 from mlipdb.labelling.comparison import verdict as limits
 from mlipdb.labelling.comparison.sample import RowSet, SideSample
 from mlipdb.labelling.comparison.verdict import Judgement, Line
-from mlipdb.subsets.statistics import composition_matrix
+from mlipdb.subsets.statistics import composition_matrix, fit_e0
 
 Values = Float64[np.ndarray, " _"]
 
@@ -29,9 +29,8 @@ def _sum_line(side: SideSample, *, of: str) -> Line:
     difference = np.array([energy - total for energy, total in side.sums]) / atoms
     freedom = len(atoms)
     if not side.include_e0:
-        shares = counts / atoms[:, None]
-        e0, _, rank, _ = np.linalg.lstsq(shares, difference, rcond=None)
-        difference, freedom = difference - shares @ e0, len(atoms) - int(rank)
+        fit = fit_e0(side.sum_compositions, difference * atoms)
+        difference, freedom = difference - fit.energies(side.sum_compositions) / atoms, len(atoms) - fit.rank
     rms = float(np.sqrt(np.square(difference).sum() / freedom)) if freedom else 0.0
     verdict: Judgement = "good" if rms <= limits.SAME_SUM else "fails" if rms > limits.LIMIT_SUM else "poor"
     convention = "with E0" if side.include_e0 else f"without E0, a constant for each of {len(numbers)} elements"

@@ -11,7 +11,7 @@ from mlipdb.labelling.comparison import verdict as limits
 from mlipdb.labelling.comparison.slope import Slope, fit_slope, judge_slope, slope_limit
 from mlipdb.labelling.comparison.verdict import Judgement, Line
 from mlipdb.labels import ENERGY_KINDS
-from mlipdb.subsets.statistics import composition_matrix
+from mlipdb.subsets.statistics import fit_e0
 
 Pairs = Float64[np.ndarray, "_ 2"]
 Values = Float64[np.ndarray, " _"]
@@ -45,20 +45,20 @@ def align_energies(found: Mapping[str, Sequence[Energy]]) -> Energies | None:
     kind = next((kind for kind in ENERGY_KINDS if found.get(kind)), None)
     if kind is None:
         return None
-    numbers, counts = composition_matrix([composition for composition, _, _ in found[kind]])
-    atoms = counts.sum(axis=1)
-    stored = np.array([energies for _, *energies in found[kind]]) / atoms[:, None]
-    shares = counts / atoms[:, None]
-    fitted, _, rank, _ = np.linalg.lstsq(shares, stored, rcond=None)
-    freed = stored - shares @ fitted
-    constants = dict(zip(numbers.tolist(), (fitted[:, 1] - fitted[:, 0]).tolist(), strict=True))
+    compositions = [composition for composition, _, _ in found[kind]]
+    atoms = np.array([sum(composition.values()) for composition in compositions], dtype=np.float64)
+    totals = np.array([energies for _, *energies in found[kind]])
+    first, second = (fit_e0(compositions, column) for column in totals.T)
+    stored = totals / atoms[:, None]
+    freed = stored - np.stack([fit.energies(compositions) for fit in (first, second)], axis=1) / atoms[:, None]
+    constants = dict(zip(first.atomic_numbers.tolist(), (second.e0 - first.e0).tolist(), strict=True))
     return Energies(
         kind=kind,
         stored=stored,
         freed=freed,
         differences=stored[:, 1] - stored[:, 0],
         aligned=freed[:, 1] - freed[:, 0],
-        freedom=len(atoms) - int(rank),
+        freedom=len(atoms) - first.rank,
         constants=constants,
     )
 
