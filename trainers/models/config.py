@@ -53,7 +53,8 @@ def factors_or_fit(given: object, config: Any, *, sizes: Mapping[str, int], publ
         return FIT
     if given not in (DEFAULT, PAPER):
         raise ConfigError(
-            f"scale_factors is {given!r}; it must be 'paper', 'fit' or numbers.{did_you_mean(str(given), (PAPER, FIT))}"
+            f"scale_factors is {given!r}; it must be 'paper', 'fit' or a table of numbers."
+            f"{did_you_mean(str(given), (PAPER, FIT))}"
         )
     if changed:
         raise ConfigError(
