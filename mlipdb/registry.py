@@ -44,6 +44,18 @@ def load(group: str, name: str) -> Any:
         raise _stale(group, entry) from error
 
 
+def name_of(group: str, plugin: type) -> str:
+    """The name under which a class is registered; nothing is imported. Raises ConfigError where it is not."""
+    value = f"{plugin.__module__}:{plugin.__qualname__}"
+    found = sorted(entry.name for entry in entry_points(group=group) if entry.value == value)
+    if not found:
+        raise ConfigError(
+            f"{value} is no {_noun(group)} by any name, so that what holds one cannot be read again; register it as an "
+            f"entry point of {group}, and install its package again"
+        )
+    return found[0]
+
+
 def _part_of(entry: EntryPoint, module: str) -> bool:
     return entry.module == module or entry.module.startswith(f"{module}.")
 
