@@ -1,0 +1,150 @@
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from mlipdb.cli.app import app
+from mlipdb.errors import ConfigError, TrainError
+from mlipdb.subsets.subset import freeze, freeze_chosen, load
+from mlipdb.trainers.arrays import named_arrays, with_arrays
+from mlipdb.trainers.checkpoint import load_model, save_model
+from mlipdb.trainers.evaluate import evaluate
+from mlipdb.trainers.forgetting import Extent, forgetting, table, write_page
+from mlipdb.trainers.forgetting.errors import label_errors
+from mlipdb.trainers.runs import find_run
+
+SMALL = Extent(sample=12, cells=1, steps=5, elements=(1, 8))
+
+
+@pytest.fixture(scope="module")
+def foundation(trained, tmp_path_factory):
+    """The trained model with louder weights and 2 eV more an atom: another convention, and another model."""
+    model = load_model(trained[1].best)
+    other = model.from_config({**model.to_config(), "e0": [value + 2.0 for value in model.e0.tolist()]})
+    arrays = {name: 1.5 * array for name, array in named_arrays(model).items()}
+    path = tmp_path_factory.mktemp("foundation") / "model"
+    save_model(path, with_arrays(other, arrays, where="here"), name="nequix")
+    return path
+
+
+@pytest.fixture(scope="module")
+def compared(trained, foundation):
+    return forgetting(trained[0], "whole", subset="toy", foundation_subset="all", against=str(foundation), extent=SMALL)
+
+
+def test_errors_are_those_of_an_evaluation(trained):
+    db, whole, _ = trained
+    [row, _] = evaluate(db, "whole", subset="toy", splits=("test",)).rows
+    pairs = list(db.read(load(db, "toy").splits["test"]))
+    found = label_errors(load_model(whole.best), pairs, energy="energy_uncorrected")
+    for name in ("energy_mae", "forces_mae", "stress_mae", "structures"):
+        assert getattr(found, name) == pytest.approx(row[name], rel=1e-4)
+    assert found.energy_aligned_mae <= found.energy_mae
+
+
+def test_both_models_are_asked_the_same_and_the_offset_of_the_convention_is_told_apart(compared):
+    before, after = compared.numbers()["before"], compared.numbers()["after"]
+    assert before["target"]["energy_mae"] > 1500 > after["target"]["energy_mae"]
+    assert before["target"]["energy_aligned_mae"] < 300
+    assert before["foundation"]["structures"] == after["foundation"]["structures"]
+    assert before["dimers"]["curves"] == after["dimers"]["curves"] == 3
+    assert before["cells"]["curves"] == 1
+    assert before["drift"]["steps"] == after["drift"]["steps"] == 5
+
+
+def test_a_model_beside_itself_has_forgotten_nothing(trained):
+    db, whole, _ = trained
+    found = forgetting(
+        db, "whole", subset="toy", foundation_subset="all", against=str(whole.best), extent=SMALL
+    ).numbers()
+    assert found["before"] == found["after"]
+
+
+def test_what_the_run_has_learnt_is_not_asked_for(trained, foundation):
+    """All structures that the foundation could be asked for but one were in the train part of the run."""
+    db = trained[0]
+    toy = load(db, "toy")
+    freeze_chosen(db, "mostly-learnt", [*toy.splits["train"].tolist(), int(toy.splits["test"][0])], about="a test")
+    found = forgetting(
+        db, "whole", subset="toy", foundation_subset="mostly-learnt", against=str(foundation), extent=SMALL
+    )
+    assert found.after.foundation.structures == 1
+
+
+def test_the_same_question_has_the_same_answer(trained, foundation, compared):
+    again = forgetting(
+        trained[0], "whole", subset="toy", foundation_subset="all", against=str(foundation), extent=SMALL
+    )
+    assert again.describe() == compared.describe()
+
+
+def test_every_element_of_the_train_part_makes_dimers_and_one_of_no_model_is_an_error(trained, foundation):
+    db, sets = trained[0], {"subset": "toy", "foundation_subset": "all", "against": str(foundation)}
+    found = forgetting(db, "whole", **sets, extent=Extent(sample=2, cells=0, steps=0))
+    assert [curve.name for curve in found.after.dimers] == ["H-H", "H-C", "H-O", "C-C", "C-O", "O-O"]
+    assert found.after.drift is None
+    assert found.after.cells == ()
+    with pytest.raises(ConfigError, match="Xe: not an element of both models"):
+        forgetting(db, "whole", **sets, extent=Extent(elements=(1, 54)))
+
+
+def test_a_run_that_came_from_nowhere_must_be_told_its_foundation(trained, foundation):
+    db = trained[0]
+    with pytest.raises(ConfigError, match="--against"):
+        forgetting(db, "whole", subset="toy", foundation_subset="all")
+    with pytest.raises(ConfigError, match="--foundation-subset"):
+        forgetting(db, "whole", subset="toy", against=str(foundation))
+
+
+def test_structures_without_a_label_are_not_silently_no_error(trained, foundation, tmp_path):
+    from mlipdb.records import NewStructure
+
+    db = trained[0]
+    source = db.open_source("bare", reader="none", uri="made by a test")
+    structure = db.structure(1)
+    from dataclasses import replace
+
+    moved = replace(structure, positions=structure.positions + 0.01, id=None)
+    db.append([NewStructure(structure=moved, label=None, external_id="b", material="b")], source_id=source)
+    freeze(db, "unlabelled", filter='source="bare"')
+    with pytest.raises(TrainError, match="none of 1 structures of 'unlabelled' has a label"):
+        forgetting(db, "whole", subset="toy", foundation_subset="unlabelled", against=str(foundation), extent=SMALL)
+
+
+def test_the_table_has_both_models_side_by_side(compared):
+    lines = table(compared).splitlines()
+    assert lines[0].split()[0] == "before:"
+    assert any("dimers (3): walls" in line for line in lines)
+    assert any("NVE, 5 fs" in line for line in lines)
+
+
+def test_the_page_draws_every_curve_and_loads_nothing(compared, tmp_path):
+    write_page(tmp_path / "page.html", compared)
+    text = (tmp_path / "page.html").read_text()
+    body = text[text.rindex("<body>") :]
+    assert body.count("Plotly.newPlot") == 4
+    assert "H-O" in body
+    assert "src=" not in body
+
+
+def command(db, *words):
+    return CliRunner().invoke(app, ["--db", str(db.path), "evaluate", *words])
+
+
+def test_the_command_keeps_the_numbers_in_the_row_of_the_evaluation(trained, foundation):
+    db = trained[0]
+    settings = ["--subset", "toy", "--split", "test", "--sample", "4", "--elements", "H"]
+    done = command(
+        db, "whole", *settings, "--forgetting", "--foundation-subset", "all", "--against", str(foundation), "--json"
+    )
+    assert done.exit_code == 0, done.output
+    told = orjson.loads(done.stdout)
+    kept = find_run(db, told["run"]).metrics
+    assert kept["forgetting"]["after"] == told["forgetting"]["after"]
+    assert [row["predicted_by"] for row in kept["rows"]] == ["whole", "E0 only"]
+    assert len(told["forgetting"]["curves"]["dimers"]["before"]) == 1
+
+
+def test_options_of_forgetting_without_it_are_wrong_usage(trained):
+    done = command(trained[0], "whole", "--subset", "toy", "--against", "x")
+    assert done.exit_code == 2
+    assert "--forgetting" in done.output
