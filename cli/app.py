@@ -12,6 +12,7 @@ from mlipdb.cli.db import app as db_app
 from mlipdb.cli.disagree import add_to as add_disagreements
 from mlipdb.cli.evaluate import evaluate
 from mlipdb.cli.export import export
+from mlipdb.cli.finetune import finetune
 from mlipdb.cli.ingest import ingest
 from mlipdb.cli.label import label
 from mlipdb.cli.labels import app as labels_app
@@ -53,6 +54,7 @@ app.command()(label)
 add_disagreements(labels_app)
 app.add_typer(labels_app, name="labels")
 app.command()(train)
+app.command()(finetune)
 app.add_typer(recipe_app, name="recipe")
 app.command()(evaluate)
 app.add_typer(runs_app, name="runs")

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, Int
 
+TARGET, REPLAY = 0, 1  # heads of a fine-tuning: of what is learnt, and of what is not to be forgotten
 Leaf = Any  # a numpy array while the batch is made on the host, a JAX array on the device
 
 

@@ -87,10 +87,11 @@ class FinetuneRecipe:
     lora_alpha / lora_rank. head is what the new readout is called. e0 is reestimate (offsets to the foundation's,
     fitted on the labels), foundation, or as for data.e0.
 
-    replay names a frozen subset, replay_method the method of its labels (empty: each structure's own); their mean loss
-    counts replay_weight times beside the target's. When the replay force error of validation is above replay_bound
-    times that at the start and above replay_allowance (meV/Å), the run stops, or lowers its rate to half; bound 0 for
-    never. patience ends the run after as many validations without a better one; 0 for never.
+    replay names a frozen subset, replay_method the method of its labels (empty: those that came with the structures),
+    replay_energy which of their energies (empty: data.energy); their mean loss counts replay_weight times beside the
+    target's. When the replay force error of validation is above replay_bound times that at the start and above
+    replay_allowance (meV/Å), the run stops, or lowers its rate to half; bound 0 for never. patience ends the run after
+    as many validations without a better one; 0 for never.
     """
 
     foundation: str = ""
@@ -103,6 +104,7 @@ class FinetuneRecipe:
     lora_alpha: float = 1.0
     replay: str = ""
     replay_method: str = ""
+    replay_energy: Literal["", "energy_uncorrected", "energy_corrected", "free_energy", "energy_zero"] = ""
     replay_weight: float = 1.0
     replay_bound: float = 0.0
     replay_allowance: float = 10.0
