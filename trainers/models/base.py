@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -121,7 +121,7 @@ class AbstractTrunked(AbstractModel):
 
     def with_reference(
         self, *, e0: Mapping[int, float], scale: float | None = None, shift: float | None = None
-    ) -> Self:
+    ) -> "AbstractTrunked":
         """The same arrays with other settings: e0 in eV by atomic number, scale and shift in eV.
 
         What is not named stays. Raises ElementError for an element that the model does not know.
@@ -138,7 +138,8 @@ class AbstractTrunked(AbstractModel):
             )
         }
         changes |= {name: value for name, value in (("scale", scale), ("shift", shift)) if value is not None}
-        return dataclasses.replace(self, config=dataclasses.replace(self.config, **changes))
+        changed: AbstractTrunked = dataclasses.replace(self, config=dataclasses.replace(self.config, **changes))
+        return changed
 
 
 def require_elements(model: AbstractModel, structures: Iterable[Structure]) -> None:

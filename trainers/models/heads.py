@@ -196,13 +196,21 @@ def only_head(model: AbstractModel, name: str | None) -> AbstractModel:
 
     Raises NotFoundError for a name that is not there.
     """
-    known = head_names(model)
+    place = head_place(head_names(model), name)
+    return model.single(place) if isinstance(model, AbstractHeaded) else model
+
+
+def head_place(known: Sequence[str], name: str | None) -> int:
+    """Which of the heads a name means; the first for None. Raises NotFoundError for a name that is not there."""
     if name is not None and name not in known:
-        which = f"Its heads: {', '.join(known)}" if known else "It has a single readout without a name: leave @… off"
+        which = f"Its heads: {', '.join(known)}" if known else f"It has one readout, without a name: leave @{name} off"
         raise NotFoundError(f"the model has no head {name!r}.{did_you_mean(name, known)} {which}")
-    if not isinstance(model, AbstractHeaded):
-        return model
-    return model.single(0 if name is None else known.index(name))
+    return 0 if name is None else known.index(name)
+
+
+def heads_from_json(values: Sequence[Mapping[str, Any]]) -> tuple[Head, ...]:
+    """Heads as a configuration has them."""
+    return tuple(Head(**{**value, "e0": tuple(value["e0"])}) for value in values)
 
 
 def _resolved(head: Head, model: AbstractTrunked) -> Head:
@@ -230,7 +238,7 @@ def _from_config(config: Mapping[str, Any]) -> Headed | HeadedDirect:
     if missing := sorted({"model", "heads"} - config.keys()):
         raise ConfigError(f"a headed model needs the setting {missing[0]!r}; it is made by fine-tuning with replay")
     inner = registry.load("mlipdb.models", config["model"]["name"]).from_config(config["model"]["config"])
-    return with_heads(inner, [Head(**{**head, "e0": tuple(head["e0"])}) for head in config["heads"]])
+    return with_heads(inner, heads_from_json(config["heads"]))
 
 
 def _by_head(outputs: Sequence[PyTree], head: Int[Array, " atoms"]) -> PyTree:
