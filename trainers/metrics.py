@@ -66,4 +66,4 @@ def summary(totals: Mapping[str, list[float]]) -> dict[str, float | None]:
 
 def weighted_loss(terms: Mapping[str, list[float]], weights: Mapping[str, float]) -> float:
     """Σ weight · sum / count of the totals of loss terms."""
-    return sum(weights[name] * total / max(number, 1.0) for name, (total, number) in terms.items())
+    return sum((weights[name] * total / max(number, 1.0) for name, (total, number) in terms.items()), start=0.0)
