@@ -44,24 +44,15 @@ def evaluate(
     found = compare(db, target, subset=subset, splits=tuple(split) if split else None)
     forgotten = None
     if forgetting:
+        from mlipdb.structures import parse_elements
         from mlipdb.trainers.forgetting import Extent, add_forgetting, write_page
 
-        extent = Extent(sample=sample, elements=_atomic_numbers(elements))
+        extent = Extent(sample=sample, elements=parse_elements(elements or ""))
         sets = {"foundation_subset": foundation_subset, "against": against}
         forgotten = add_forgetting(db, found, target=target, extent=extent, **sets)
         if html is not None:
             write_page(html, forgotten)
     _show(found, forgotten, json=json)
-
-
-def _atomic_numbers(text: str | None) -> tuple[int, ...]:
-    from mlipdb.structures import ATOMIC_NUMBERS
-
-    symbols = (text or "").replace(",", " ").split()
-    unknown = [symbol for symbol in symbols if symbol not in ATOMIC_NUMBERS]
-    if unknown:
-        raise typer.BadParameter(f"--elements: {unknown[0]!r} is not an element; give symbols, as in 'Na Cl O'")
-    return tuple(ATOMIC_NUMBERS[symbol] for symbol in symbols)
 
 
 def _show(found: "Evaluation", forgotten: "Forgetting | None", *, json: bool) -> None:

@@ -27,7 +27,10 @@ LAYERS = (
         "mlipdb.trainers.replay_data",
     ),
     ("mlipdb.trainers.", "mlipdb.testing.models", "mlipdb.testing.training"),
-    ("mlipdb.ingest", "mlipdb.labelling", "mlipdb.subsets", "mlipdb.export", "mlipdb.stats", "mlipdb.testing"),
+    (
+        "mlipdb.ingest", "mlipdb.labelling", "mlipdb.subsets", "mlipdb.export", "mlipdb.stats", "mlipdb.testing",
+        "mlipdb.generate",
+    ),
     ("mlipdb", "mlipdb.", "mlipdb.database", "mlipdb.query"),
     ("mlipdb.catalog", "mlipdb.store", "mlipdb.migrations"),
     (

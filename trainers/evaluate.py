@@ -10,6 +10,7 @@ from jaxtyping import Int64
 
 from mlipdb.database import Database
 from mlipdb.errors import ConfigError, NotFoundError, TrainError, did_you_mean
+from mlipdb.methods import find_method
 from mlipdb.subsets import subset as subsets
 from mlipdb.subsets.statistics import E0Fit, fit_e0
 from mlipdb.subsets.subset import FrozenSubset

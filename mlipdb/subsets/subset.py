@@ -139,7 +139,7 @@ def freeze(
 
 
 def freeze_chosen(
-    db: Database, name: str, ids: Ids, *, about: str, validation: float = 10, seed: int = 0
+    db: Database, name: str, ids: Ids, *, about: str, validation: float = 10.0, seed: int = 0
 ) -> FrozenSubset:
     """Store these structures under a name: a choice that no filter describes; about says how it came to be.
 

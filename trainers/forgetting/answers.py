@@ -55,16 +55,14 @@ def without_e0(model: AbstractModel) -> AbstractModel:
 def _batches(model: AbstractModel, structures: Sequence[Structure]) -> Iterator[list[Listed]]:
     """Consecutive structures that fit the usual shape together; one that does not fit is alone."""
     batch: list[Listed] = []
-    room = USUAL.capacity[:3]
+    room = np.array(USUAL.capacity[:3])
     for structure in structures:
         pairs = neighbours(structure, model.cutoff, needs=model.graph_needs)
-        taken = (len(pairs), len(structure), 1)
-        left = tuple(have - need for have, need in zip(room, taken, strict=True))
-        if batch and min(left) < 0:
+        taken = np.array([len(pairs), len(structure), 1])
+        if batch and (taken > room).any():
             yield batch
-            batch = []
-            left = tuple(have - need for have, need in zip(USUAL.capacity[:3], taken, strict=True))
-        batch, room = [*batch, (structure, pairs)], left
+            batch, room = [], np.array(USUAL.capacity[:3])
+        batch, room = [*batch, (structure, pairs)], room - taken
     if batch:
         yield batch
 

@@ -1,21 +1,18 @@
 """Crystals pressed together, all atoms at once: the energy per atom against the shortest distance."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
+from mlipdb.generate.changed import compressed
 from mlipdb.structures import SYMBOLS, Structure
-from mlipdb.trainers.batching.neighbours import neighbours
 from mlipdb.trainers.forgetting.answers import answers
 from mlipdb.trainers.forgetting.curve import SHORT, Curve
-from mlipdb.trainers.forgetting.dimers import radii_sum
 from mlipdb.trainers.models.base import AbstractModel
 
 NEAREST = 0.45  # of the sum of covalent radii
 FARTHEST = 1.2
 WALL_POINTS, OUTER_POINTS = 6, 8
-REACH = 5.0  # Å within which the shortest distance is looked for
 
 FRACTIONS = np.concatenate(
     [np.linspace(NEAREST, SHORT, WALL_POINTS, endpoint=False), np.linspace(SHORT, FARTHEST, OUTER_POINTS)]
@@ -24,7 +21,7 @@ FRACTIONS = np.concatenate(
 
 def cell_curves(model: AbstractModel, cells: Sequence[Structure]) -> list[Curve]:
     """The curve of each cell, scaled evenly; cells must be periodic in three directions."""
-    scaled = [_scaled(cell, fraction / shortest_fraction(cell)) for cell in cells for fraction in FRACTIONS]
+    scaled = [compressed(cell, float(fraction)) for cell in cells for fraction in FRACTIONS]
     found, count = answers(model, scaled), len(FRACTIONS)
     curves = []
     for place, cell in enumerate(cells):
@@ -33,24 +30,6 @@ def cell_curves(model: AbstractModel, cells: Sequence[Structure]) -> list[Curve]
         forces = -np.gradient(per_atom, FRACTIONS)
         curves.append(Curve(name=_name(cell), fractions=FRACTIONS, energies=per_atom, forces=forces))
     return curves
-
-
-def shortest_fraction(structure: Structure, *, reach: float = REACH) -> float:
-    """The shortest distance of two atoms, images included, as a fraction of the sum of their covalent radii."""
-    while True:
-        pairs = neighbours(structure, reach)
-        if len(pairs) and len(structure):
-            break
-        reach *= 2
-    senders, receivers = pairs.senders, pairs.receivers
-    vectors = structure.positions[senders] - structure.positions[receivers] + pairs.shifts @ structure.cell
-    numbers = structure.atomic_numbers
-    sums = [radii_sum(int(a), int(b)) for a, b in zip(numbers[senders], numbers[receivers], strict=True)]
-    return float((np.linalg.norm(vectors, axis=1) / np.array(sums)).min())
-
-
-def _scaled(cell: Structure, factor: float) -> Structure:
-    return replace(cell, positions=cell.positions * factor, cell=cell.cell * factor, id=None)
 
 
 def _name(cell: Structure) -> str:

@@ -6,19 +6,24 @@ from typing import Any
 
 from mlipdb.database import Database
 from mlipdb.errors import ConfigError
-from mlipdb.trainers.checkpoint import load_model
+from mlipdb.trainers.checkpoint import load_model, split_head
 from mlipdb.trainers.evaluate import Target, find_target
-from mlipdb.trainers.forgetting.measure import Measured, measure
+from mlipdb.trainers.forgetting.errors import Errors, label_errors
+from mlipdb.trainers.forgetting.measure import Measured, Probes, measure
 from mlipdb.trainers.forgetting.probes import Wanted, find_probes
 from mlipdb.trainers.forgetting.settings import Extent
 from mlipdb.trainers.found_model import find_model
+from mlipdb.trainers.foundation import REPLAY_HEAD
 from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.runs import find_run, run_names
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Forgetting:
-    """Before is the foundation, after the fine-tuned model, both asked on subset and foundation_subset."""
+    """Before is the foundation, after the fine-tuned model, both asked on subset and foundation_subset.
+
+    kept are the errors of a replaying run's other readout, that of the foundation, on foundation_subset.
+    """
 
     target: str
     against: str
@@ -26,12 +31,14 @@ class Forgetting:
     foundation_subset: str
     before: Measured
     after: Measured
+    kept: Errors | None = None
 
     def numbers(self) -> dict[str, Any]:
         """Plain numbers of both, as in Measured.numbers."""
         names = ("target", "against", "subset", "foundation_subset")
         numbers = {"before": self.before.numbers(), "after": self.after.numbers()}
-        return {**{name: getattr(self, name) for name in names}, **numbers}
+        kept = None if self.kept is None else self.kept.row()
+        return {**{name: getattr(self, name) for name in names}, **numbers, "kept": kept}
 
     def describe(self) -> dict[str, Any]:
         """The numbers and every curve."""
@@ -87,17 +94,28 @@ def forgetting(
         foundation_subset=str(known),
         before=measure(before, probes),
         after=measure(after, probes),
+        kept=_kept(chosen, history, probes),
     )
 
 
 def _history(db: Database, target: Target) -> dict[str, Any]:
     """What a run's recipe says of its fine-tuning, and which subsets it learnt; nothing of a model from elsewhere."""
-    if target.name not in run_names(db):
+    name = split_head(target.name)[0].name
+    if name not in run_names(db):
         return {}
-    run = find_run(db, target.name)
+    run = find_run(db, name)
     tuned = run.config["recipe"].get("finetune", {})
     learnt: Sequence[str | None] = (run.subset, tuned.get("replay"))
     return {**tuned, "learnt": [name for name in learnt if name]}
+
+
+def _kept(target: Target, history: dict[str, Any], probes: Probes) -> Errors | None:
+    """Errors of the readout that replay kept for the foundation; None where there is no such."""
+    replayed = history.get("replay") and history.get("replay_weight", 0.0) > 0
+    if not replayed or split_head(target.path)[1] is not None:
+        return None
+    model = load_model(target.path.with_name(f"{target.path.name}@{REPLAY_HEAD}"))
+    return label_errors(model, probes.foundation, energy=probes.foundation_energy)
 
 
 def _check(target: str, *, foundation: str | None, known: str | None) -> None:

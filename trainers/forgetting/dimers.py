@@ -4,8 +4,8 @@ from collections.abc import Collection
 from itertools import combinations_with_replacement
 
 import numpy as np
-from ase.data import covalent_radii
 
+from mlipdb.generate.shortest import radii_sum
 from mlipdb.structures import SYMBOLS, Structure, make_structure
 from mlipdb.trainers.forgetting.answers import answers
 from mlipdb.trainers.forgetting.curve import SHORT, Curve
@@ -18,11 +18,6 @@ APART = 2.0  # Å beyond the cutoff: where the two are each alone
 FRACTIONS = np.concatenate(
     [np.linspace(NEAREST, SHORT, WALL_POINTS, endpoint=False), np.linspace(SHORT, FARTHEST, OUTER_POINTS)]
 )
-
-
-def radii_sum(first: int, second: int) -> float:
-    """Sum of the covalent radii of two elements in Å."""
-    return float(covalent_radii[first] + covalent_radii[second])
 
 
 def dimer_curves(model: AbstractModel, elements: Collection[int]) -> list[Curve]:

@@ -1,6 +1,7 @@
 """Whether a model's forces keep the energy: a short run of molecular dynamics at constant energy."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import ase
 import numpy as np
@@ -33,7 +34,7 @@ class Drift:
 
 def energy_drift(model: AbstractModel, structure: Structure, *, steps: int = 200, seed: int = 0) -> Drift:
     """Velocity Verlet of 1 fs from 300 K (which the structure's own potential energy shares), drawn by the seed."""
-    atoms = ase.Atoms(
+    atoms: Any = ase.Atoms(  # its methods have no types
         numbers=structure.atomic_numbers, positions=structure.positions, cell=structure.cell, pbc=structure.pbc
     )
     atoms.calc = Calculator(without_e0(model))
@@ -54,9 +55,9 @@ def _momenta(masses: Float64[np.ndarray, " atoms"], *, seed: int) -> Float64[np.
     return momenta
 
 
-def _run(atoms: ase.Atoms, *, steps: int) -> Float64[np.ndarray, " _"]:
+def _run(atoms: Any, *, steps: int) -> Float64[np.ndarray, " _"]:
     """Total energies in eV of the start and of each step, up to one before the structure explodes."""
-    dynamics = VelocityVerlet(atoms, timestep=STEP * units.fs)
+    dynamics: Any = VelocityVerlet(atoms, timestep=STEP * units.fs)
     energies = [float(atoms.get_total_energy())]
     limit = HOTTEST * max(float(atoms.get_temperature()), TEMPERATURE)
     for _ in range(steps):

@@ -63,7 +63,7 @@ def _word(curve: Curve) -> str:
 
 
 def _severity(curve: Curve) -> float:
-    return curve.breaks + curve.flips + np.arcsinh(curve.hole)
+    return float(curve.breaks + curve.flips + np.arcsinh(curve.hole))
 
 
 def _points(curve: Curve) -> tuple[list[float], list[float]]:

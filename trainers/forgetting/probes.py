@@ -23,7 +23,7 @@ PARTS = ("test", "validation", "train")  # the first that holds something
 MOVING_ATOMS = 16  # of the structure that dynamics starts from, about
 CHUNK = 500
 
-Ids = Int64[np.ndarray, " structures"]
+Ids = Int64[np.ndarray, " _"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,11 @@ class Wanted:
 
 
 def find_probes(db: Database, wanted: Wanted, *, extent: Extent, models: Sequence[AbstractModel]) -> Probes:
-    """The probes for these models. Raises TrainError for a subset without labels, ConfigError for unknown elements."""
+    """The probes for these models. Raises TrainError for a subset without labels, ConfigError for unknown elements.
+
+    Structures of the foundation with an element that one of the models does not know are left out, all of them where
+    a model knows few.
+    """
     own = subsets.resolve(db, wanted.subset)
     other = subsets.resolve(db, wanted.foundation_subset)
     learnt = _learnt(db, wanted.learnt)
@@ -51,13 +55,10 @@ def find_probes(db: Database, wanted: Wanted, *, extent: Extent, models: Sequenc
     target = _labelled(db, own, learnt=learnt, method_id=wanted.method_id, extent=extent)
     foundation = _labelled(db, other, learnt=learnt, method_id=method, extent=extent)
     known = set.intersection(*(set(model.atomic_numbers) for model in models))
-    foundation = [pair for pair in foundation if known >= pair[0].composition.keys()]
-    if not foundation:
-        raise TrainError(f"no structure of {wanted.foundation_subset!r} has only elements that both models know")
     return Probes(
         target=target,
         target_energy=wanted.energy,
-        foundation=foundation,
+        foundation=[pair for pair in foundation if known >= pair[0].composition.keys()],
         foundation_energy=wanted.foundation_energy,
         elements=_elements(db, own, extent=extent, known=known),
         cells=_cells([structure for structure, _ in target], extent=extent),

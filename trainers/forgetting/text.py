@@ -20,6 +20,8 @@ def rows(found: Forgetting) -> list[tuple[str, str, str]]:
         subset = found.subset if where == "target" else found.foundation_subset
         head = f"{where} ({subset}, {after[where]['structures']} structures)"
         lines += [(f"{head}: {name}", _cell(before[where][key]), _cell(after[where][key])) for name, key in ERRORS]
+    if (kept := found.kept) is not None:
+        lines += [(f"foundation, its own readout: {name}", "", _cell(getattr(kept, key))) for name, key in ERRORS]
     for kind in ("dimers", "cells"):
         if count := after[kind]["curves"]:
             named = f"{kind} ({count})"

@@ -21,7 +21,7 @@ ELEMENTS = {
     "containing": "with at least the elements",
 }
 
-Ids = Int64[np.ndarray, " structures"]
+Ids = Int64[np.ndarray, " _"]
 
 
 def candidates(db: Database, source: str, *, elements: str, target: Collection[int], known: Collection[int]) -> Ids:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Float32, Float64, Int64
 
 from mlipdb.errors import ConfigError
 from mlipdb.trainers.batching.pad import GraphShape, needed_shape, pad_graph, reuse_shape
-from mlipdb.trainers.batching.records import Record, RecordSource
+from mlipdb.trainers.batching.records import Record
 from mlipdb.trainers.graph import AtomicGraph
 from mlipdb.trainers.models.base import AbstractModel, AbstractTrunked
 from mlipdb.trainers.models.derive import edge_vectors
@@ -47,7 +47,7 @@ class Descriptors:
         return squares
 
 
-def descriptors(model: AbstractModel, source: RecordSource, ids: Int64[np.ndarray, " structures"]) -> Descriptors:
+def descriptors(model: AbstractModel, records: Iterable[Record]) -> Descriptors:
     """Descriptors of these structures, in their order; the model must know their elements.
 
     Raises ConfigError for a model without features of atoms.
@@ -58,12 +58,14 @@ def descriptors(model: AbstractModel, source: RecordSource, ids: Int64[np.ndarra
             "random (--replay-pick random)"
         )
     rows: dict[int, list[tuple[int, np.ndarray]]] = {}
-    for place, (record, features) in enumerate(_features(model, source.stream(ids))):
+    count = 0
+    for place, (record, features) in enumerate(_features(model, records)):
+        count = place + 1
         numbers = record.structure.atomic_numbers
         for number in record.structure.composition:
             rows.setdefault(number, []).append((place, features[numbers == number].mean(axis=0)))
     blocks = {number: _block(found) for number, found in sorted(rows.items())}
-    return _scaled(Descriptors(len(ids), blocks), model=model)
+    return _scaled(Descriptors(count, blocks), model=model)
 
 
 def _block(found: Sequence[tuple[int, np.ndarray]]) -> Block:

@@ -19,7 +19,7 @@ from mlipdb.trainers.replay.farthest import farthest
 
 HOW = ("random", "farthest", "disagreement")
 
-Ids = Int64[np.ndarray, " structures"]
+Ids = Int64[np.ndarray, " _"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,8 @@ def _farthest(db: Database, wish: ReplayWish, ids: Ids, *, model: AbstractModel 
     if model is None:
         raise ConfigError("picking farthest structures needs the foundation, whose features say how alike they are")
     source = RecordSource(db, cutoff=model.cutoff, needs=model.graph_needs, budget=0)
-    return ids[farthest(descriptors(model, source, ids), count=wish.size, seed=wish.seed)]
+    chosen: Ids = ids[farthest(descriptors(model, source.stream(ids)), count=wish.size, seed=wish.seed)]
+    return chosen
 
 
 def _most_disputed(db: Database, wish: ReplayWish, ids: Ids, *, name: str) -> Ids:
@@ -97,7 +98,7 @@ def _most_disputed(db: Database, wish: ReplayWish, ids: Ids, *, name: str) -> Id
         stored = {str(each.name): each.id for each in session.execute(select(Disagreement.name, Disagreement.id))}
         number = stored[_disagreement(name, list(stored))]
         query = select(row.structure_id, row.forces).where(row.disagreement_id == number, row.forces.is_not(None))
-        spread = {identity: float(forces) for identity, forces in session.execute(query)}
+        spread = {identity: float(forces or 0.0) for identity, forces in session.execute(query)}
     known = [int(identity) for identity in ids if int(identity) in spread]
     _check_size(wish, len(known), "with that disagreement of forces")
     return np.array(sorted(known, key=lambda identity: (-spread[identity], identity))[: wish.size], dtype=np.int64)

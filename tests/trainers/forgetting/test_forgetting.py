@@ -1,17 +1,30 @@
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import orjson
 import pytest
+import typer
+import typer.core
 from typer.testing import CliRunner
 
 from mlipdb.cli.app import app
 from mlipdb.errors import ConfigError, TrainError
+from mlipdb.records import NewStructure
 from mlipdb.subsets.subset import freeze, freeze_chosen, load
 from mlipdb.trainers.arrays import named_arrays, with_arrays
 from mlipdb.trainers.checkpoint import load_model, save_model
 from mlipdb.trainers.evaluate import evaluate
+from mlipdb.trainers.finetune.finetune import FinetuneWish, finetune
+from mlipdb.trainers.finetune.replay_set import ReplayChoice
+from mlipdb.trainers.finetune.strategy import strategy_recipe
 from mlipdb.trainers.forgetting import Extent, forgetting, table, write_page
 from mlipdb.trainers.forgetting.errors import label_errors
+from mlipdb.trainers.progress import PlainReporter
 from mlipdb.trainers.runs import find_run
 
+KNOWN = 'source="toy"'
 SMALL = Extent(sample=12, cells=1, steps=5, elements=(1, 8))
 
 
@@ -28,7 +41,7 @@ def foundation(trained, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compared(trained, foundation):
-    return forgetting(trained[0], "whole", subset="toy", foundation_subset="all", against=str(foundation), extent=SMALL)
+    return forgetting(trained[0], "whole", subset="toy", foundation_subset=KNOWN, against=str(foundation), extent=SMALL)
 
 
 def test_errors_are_those_of_an_evaluation(trained):
@@ -54,7 +67,7 @@ def test_both_models_are_asked_the_same_and_the_offset_of_the_convention_is_told
 def test_a_model_beside_itself_has_forgotten_nothing(trained):
     db, whole, _ = trained
     found = forgetting(
-        db, "whole", subset="toy", foundation_subset="all", against=str(whole.best), extent=SMALL
+        db, "whole", subset="toy", foundation_subset=KNOWN, against=str(whole.best), extent=SMALL
     ).numbers()
     assert found["before"] == found["after"]
 
@@ -63,7 +76,7 @@ def test_what_the_run_has_learnt_is_not_asked_for(trained, foundation):
     """All structures that the foundation could be asked for but one were in the train part of the run."""
     db = trained[0]
     toy = load(db, "toy")
-    freeze_chosen(db, "mostly-learnt", [*toy.splits["train"].tolist(), int(toy.splits["test"][0])], about="a test")
+    freeze_chosen(db, "mostly-learnt", np.append(toy.splits["train"], toy.splits["test"][0]), about="a test")
     found = forgetting(
         db, "whole", subset="toy", foundation_subset="mostly-learnt", against=str(foundation), extent=SMALL
     )
@@ -72,13 +85,13 @@ def test_what_the_run_has_learnt_is_not_asked_for(trained, foundation):
 
 def test_the_same_question_has_the_same_answer(trained, foundation, compared):
     again = forgetting(
-        trained[0], "whole", subset="toy", foundation_subset="all", against=str(foundation), extent=SMALL
+        trained[0], "whole", subset="toy", foundation_subset=KNOWN, against=str(foundation), extent=SMALL
     )
     assert again.describe() == compared.describe()
 
 
 def test_every_element_of_the_train_part_makes_dimers_and_one_of_no_model_is_an_error(trained, foundation):
-    db, sets = trained[0], {"subset": "toy", "foundation_subset": "all", "against": str(foundation)}
+    db, sets = trained[0], {"subset": "toy", "foundation_subset": KNOWN, "against": str(foundation)}
     found = forgetting(db, "whole", **sets, extent=Extent(sample=2, cells=0, steps=0))
     assert [curve.name for curve in found.after.dimers] == ["H-H", "H-C", "H-O", "C-C", "C-O", "O-O"]
     assert found.after.drift is None
@@ -90,19 +103,44 @@ def test_every_element_of_the_train_part_makes_dimers_and_one_of_no_model_is_an_
 def test_a_run_that_came_from_nowhere_must_be_told_its_foundation(trained, foundation):
     db = trained[0]
     with pytest.raises(ConfigError, match="--against"):
-        forgetting(db, "whole", subset="toy", foundation_subset="all")
+        forgetting(db, "whole", subset="toy", foundation_subset=KNOWN)
     with pytest.raises(ConfigError, match="--foundation-subset"):
         forgetting(db, "whole", subset="toy", against=str(foundation))
 
 
-def test_structures_without_a_label_are_not_silently_no_error(trained, foundation, tmp_path):
-    from mlipdb.records import NewStructure
+@pytest.fixture(scope="module")
+def replaying(trained):
+    """A fine-tuning of the run ``whole`` that replays twelve structures."""
+    wish = FinetuneWish(foundation="whole", subset="toy", replay=ReplayChoice(source=KNOWN, size=12), name="replaying")
+    recipe = strategy_recipe("replay", settings=["epochs=1", "batch.graphs=4", "data.threads=1"])
+    finetune(trained[0], wish, recipe=recipe, reporter=PlainReporter(io.StringIO(), every=0.0))
+    return load(trained[0], find_run(trained[0], "replaying").config["recipe"]["finetune"]["replay"])
 
+
+def test_a_replaying_run_knows_its_foundation_and_what_it_replayed(trained, replaying):
+    db, whole, _ = trained
+    found = forgetting(db, "replaying", subset="toy", extent=SMALL)
+    assert found.foundation_subset == replaying.name
+    assert Path(found.against) == whole.best.resolve()
+    fresh = set(replaying.splits["validation"].tolist()) - set(load(db, "toy").splits["train"].tolist())
+    asked = fresh or set(replaying.splits["train"].tolist()) - set(load(db, "toy").splits["train"].tolist())
+    assert found.kept.structures == found.after.foundation.structures <= max(len(asked), 12)
+    assert found.numbers()["kept"]["forces_mae"] > 0
+    assert "foundation, its own readout: force MAE" in table(found)
+
+
+def test_one_readout_of_a_run_is_asked_for_by_its_name(trained, replaying):
+    db = trained[0]
+    both = forgetting(db, "replaying", subset="toy", extent=SMALL)
+    other = forgetting(db, "replaying@foundation", subset="toy", extent=SMALL)
+    assert other.kept is None
+    assert other.after.foundation == both.kept
+
+
+def test_structures_without_a_label_are_not_silently_no_error(trained, foundation, tmp_path):
     db = trained[0]
     source = db.open_source("bare", reader="none", uri="made by a test")
     structure = db.structure(1)
-    from dataclasses import replace
-
     moved = replace(structure, positions=structure.positions + 0.01, id=None)
     db.append([NewStructure(structure=moved, label=None, external_id="b", material="b")], source_id=source)
     freeze(db, "unlabelled", filter='source="bare"')
@@ -126,6 +164,13 @@ def test_the_page_draws_every_curve_and_loads_nothing(compared, tmp_path):
     assert "src=" not in body
 
 
+@pytest.fixture(autouse=True)
+def contexts_are_what_typer_says_they_are(monkeypatch):
+    """As in tests/cli: typer declares typer.Context and hands over its base class."""
+    for command in (typer.core.TyperCommand, typer.core.TyperGroup):
+        monkeypatch.setattr(command, "context_class", typer.Context)
+
+
 def command(db, *words):
     return CliRunner().invoke(app, ["--db", str(db.path), "evaluate", *words])
 
@@ -134,7 +179,7 @@ def test_the_command_keeps_the_numbers_in_the_row_of_the_evaluation(trained, fou
     db = trained[0]
     settings = ["--subset", "toy", "--split", "test", "--sample", "4", "--elements", "H"]
     done = command(
-        db, "whole", *settings, "--forgetting", "--foundation-subset", "all", "--against", str(foundation), "--json"
+        db, "whole", *settings, "--forgetting", "--foundation-subset", KNOWN, "--against", str(foundation), "--json"
     )
     assert done.exit_code == 0, done.output
     told = orjson.loads(done.stdout)

@@ -4,11 +4,12 @@ import jax
 import numpy as np
 import pytest
 
+from mlipdb.generate.shortest import radii_sum, shortest_fraction
 from mlipdb.structures import make_structure
 from mlipdb.trainers.forgetting.answers import answers
-from mlipdb.trainers.forgetting.cells import FRACTIONS, cell_curves, shortest_fraction
+from mlipdb.trainers.forgetting.cells import FRACTIONS, cell_curves
 from mlipdb.trainers.forgetting.curve import Curve, Faults
-from mlipdb.trainers.forgetting.dimers import dimer_curves, radii_sum
+from mlipdb.trainers.forgetting.dimers import dimer_curves
 from mlipdb.trainers.forgetting.drift import energy_drift
 from mlipdb.trainers.models.nequix import Nequix, NequixConfig
 
@@ -114,12 +115,6 @@ def test_cells_are_pressed_to_the_fractions_that_the_curve_names(model, crystal)
     assert shortest_fraction(pressed) == pytest.approx(FRACTIONS[5])
     [found] = cell_curves(model, [crystal])
     assert found.energies[5] == pytest.approx(answers(model, [pressed])[0].energy / 2, abs=1e-5)
-
-
-def test_the_shortest_distance_counts_images_and_radii():
-    cubic = make_structure([6], [[0.0, 0.0, 0.0]], cell=3.04 * np.eye(3), pbc=(True,) * 3)
-    assert shortest_fraction(cubic) == pytest.approx(3.04 / (2 * 0.76))  # carbon's radius is 0.76 Å
-    assert shortest_fraction(cubic, reach=0.5) == pytest.approx(2.0)
 
 
 def test_answers_are_the_same_alone_and_together_and_know_no_e0(model, crystal):

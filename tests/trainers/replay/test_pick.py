@@ -170,7 +170,7 @@ def test_structures_that_are_alike_are_each_chosen_once():
 def test_a_structure_that_lacks_an_element_is_no_farther_than_features_are_long(db, model):
     """With a huge number in place of a missing element, composition alone would decide."""
     ids = np.arange(1, 25)
-    found = descriptors(model, RecordSource(db, cutoff=3.0), ids)
+    found = descriptors(model, RecordSource(db, cutoff=3.0).stream(ids))
     lengths = np.concatenate([np.linalg.norm(block.means, axis=1) for block in found.blocks.values()])
     assert np.mean(lengths**2) == pytest.approx(1.0, rel=1e-5)
     assert max(found.squares()) < 2 * 3 * 4.0
@@ -180,24 +180,17 @@ def test_a_structure_that_lacks_an_element_is_no_farther_than_features_are_long(
 
 
 def test_descriptors_do_not_see_how_a_structure_is_turned(db, model):
-    ids = np.arange(1, 7)
-    structures = db.structures(ids)
+    structures = db.structures(np.arange(1, 7))
     turn = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))[0]
     turned = [replace(s, positions=s.positions @ turn, cell=s.cell @ turn) for s in structures]
-    found, other = (descriptors(model, Fixed(each), ids) for each in (structures, turned))
+    found, other = (descriptors(model, records(each)) for each in (structures, turned))
     for number in found.blocks:
         np.testing.assert_allclose(found.blocks[number].means, other.blocks[number].means, atol=1e-4)
 
 
-class Fixed:
-    """Records of given structures, where a database would have other ones."""
-
-    def __init__(self, structures):
-        self.structures = structures
-
-    def stream(self, ids):
-        for structure in self.structures:
-            yield Record(structure=structure, label=None, teacher=None, neighbours=neighbours(structure, 3.0))
+def records(structures):
+    for structure in structures:
+        yield Record(structure=structure, label=None, teacher=None, neighbours=neighbours(structure, 3.0))
 
 
 def test_the_farthest_structures_are_picked_by_the_foundation_and_stay_the_same(db, model):
