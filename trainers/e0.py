@@ -39,7 +39,7 @@ class ReferenceShift:
         offsets = ", ".join(f"{SYMBOLS[number]} {offset:+.4f}" for number, offset in self.offsets.items())
         return (
             f"E0 ({self.mode}): energies of the foundation differ from {self.structures} labels by "
-            f"{1e3 * self.rms_before:.1f} meV/atom rms, by {1e3 * self.rms_after:.1f} after offsets per element in eV: "
+            f"{_told(self.rms_before)} rms, by {_told(self.rms_after)} after offsets per element in eV: "
             f"{offsets or 'none'}" + self._undecided
         )
 
@@ -125,3 +125,7 @@ def _measured(
 
 def _rms(errors: Float64[np.ndarray, " structures"]) -> float:
     return float(np.sqrt(np.mean(np.square(errors))))
+
+
+def _told(rms: float) -> str:
+    return f"{rms:.1f} eV/atom" if rms >= 1.0 else f"{1e3 * rms:.1f} meV/atom"

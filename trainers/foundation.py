@@ -19,7 +19,7 @@ def start_model(prepared: Prepared, recipe: Recipe, *, say: Say) -> AbstractMode
     """
     tuned, facts = recipe.finetune, prepared.facts
     foundation = foundation_model(recipe)
-    model = foundation.with_reference(e0=dict(zip(facts.atomic_numbers, facts.e0, strict=True)))
+    model: AbstractModel = foundation.with_reference(e0=dict(zip(facts.atomic_numbers, facts.e0, strict=True)))
     if prepared.replay is not None:
         energy = prepared.replay.convention.energy
         target = Head(name=tuned.head, energy=recipe.data.energy, method=prepared.method, e0=facts.e0)

@@ -205,6 +205,7 @@ def _shape(needed: GraphShape) -> GraphShape:
         atoms=_power_of_two(needed.atoms, smallest=edges // 32),
         edges=edges,
         graphs=_power_of_two(needed.graphs, smallest=64),
+        triplets=_power_of_two(needed.triplets, smallest=4096) if needed.triplets else 0,
     )
 
 
