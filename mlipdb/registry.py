@@ -45,13 +45,13 @@ def load(group: str, name: str) -> Any:
 
 
 def name_of(group: str, plugin: type) -> str:
-    """The name under which a class is registered; nothing is imported. Raises ConfigError where it is not."""
-    value = f"{plugin.__module__}:{plugin.__qualname__}"
-    found = sorted(entry.name for entry in entry_points(group=group) if entry.value == value)
+    """The name under which a class is registered. Raises ConfigError where it is not."""
+    alike = [entry for entry in entry_points(group=group) if entry.attr == plugin.__qualname__]
+    found = sorted(entry.name for entry in alike if entry.load() is plugin)
     if not found:
         raise ConfigError(
-            f"{value} is no {_noun(group)} by any name, so that what holds one cannot be read again; register it as an "
-            f"entry point of {group}, and install its package again"
+            f"{plugin.__module__}:{plugin.__qualname__} is registered as no {_noun(group)}, so that what holds one "
+            f"could not be read again; make it an entry point of {group}, and install its package again"
         )
     return found[0]
 

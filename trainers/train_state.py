@@ -113,11 +113,16 @@ def _check_devices(notes: Mapping[str, Any], devices: Devices, *, say: Say) -> N
 def _filled(
     document: Mapping[str, Any], arrays: Mapping[str, np.ndarray], *, recipe: Recipe, where: str
 ) -> tuple[TrainState, Position]:
-    model: AbstractModel | Adapted = blank_model(document)
-    if tuned := recipe.finetune.lora_rank:
-        model = adapt(model, rank=tuned, alpha=recipe.finetune.lora_alpha, key=jax.random.key(recipe.seed))
-    state = _initial(model, recipe)
+    state = _initial(_adapted(blank_model(document), recipe), recipe)
     return with_arrays(state, arrays, where=where), Position(**document["notes"]["position"])
+
+
+def _adapted(model: AbstractModel, recipe: Recipe) -> AbstractModel | Adapted:
+    """The model with room for the low-rank changes that the recipe asks for, if it does."""
+    tuned = recipe.finetune
+    if not tuned.lora_rank:
+        return model
+    return adapt(model, rank=tuned.lora_rank, alpha=tuned.lora_alpha, key=jax.random.key(0))
 
 
 def _packed(state: TrainState, position: Position, *, recipe: Recipe) -> bytes:

@@ -168,7 +168,9 @@ def test_a_graph_of_one_head_gives_the_other_head_no_gradient():
 
 
 def test_the_trunk_is_there_once(model):
-    readout = sum(array.size for name, array in named_arrays(model).items() if _flags(model, model.readout_arrays)[name])
+    readout = sum(
+        array.size for name, array in named_arrays(model).items() if _flags(model, model.readout_arrays)[name]
+    )
     three = with_heads(model, [Head(name=name) for name in "abc"])
     assert count_parameters(three) == count_parameters(model) + 2 * readout
 
@@ -243,7 +245,7 @@ class Undivided(AbstractForceField):
 
 
 def test_a_model_that_is_not_divided_is_told_how_to_be():
-    with pytest.raises(ConfigError, match="Undivided is not divided into trunk and readout.*AbstractTrunked"):
+    with pytest.raises(ConfigError, match=r"Undivided is not divided into trunk and readout.*AbstractTrunked"):
         with_heads(Undivided(), [Head(name="target")])
 
 
