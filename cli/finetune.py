@@ -32,6 +32,9 @@ def finetune(
     head: Annotated[str | None, typer.Option(help="What to call the new readout, beside a replay's.")] = None,
     recipe: Annotated[str, typer.Option(help="A name that `mlipdb recipe list` shows, or a .toml file.")] = "finetune",
     setting: Annotated[list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable.")] = None,
+    accept_labels: Annotated[
+        bool, typer.Option("--accept-labels", help="Learn a teacher's labels though they contradict the DFT labels.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="What to call the run.")] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this run; it keeps everything else.")] = None,
     json: JsonOption = False,
@@ -46,8 +49,8 @@ def finetune(
     reporter = make_reporter(sys.stderr)
     if foundation is not None and subset is not None and resume is None:
         chosen = strategy_recipe(strategy, base=recipe, settings=settings)
-        choice = _choice(replay, size=replay_size, how=replay_pick, elements=replay_elements)
-        wish = FinetuneWish(foundation=foundation, subset=subset, replay=choice, name=name)
+        choice = _choice(replay, size=replay_size, how=replay_pick, elements=replay_elements, seed=chosen.seed)
+        wish = FinetuneWish(foundation=foundation, subset=subset, replay=choice, name=name, accept_labels=accept_labels)
         result = start(open_database(context), wish, recipe=chosen, reporter=reporter)
     elif resume is not None and not (foundation or subset or settings or replay or name):
         result = go_on(open_database(context), resume, reporter=reporter)
@@ -60,8 +63,9 @@ def _settings(
     settings: list[str] | None, *, e0: str | None, head: str | None, replay_weight: float | None
 ) -> tuple[str, ...]:
     """--e0, --head and --replay-weight are settings with options of their own."""
-    own: dict[str, Any] = {"e0": e0, "head": head, "replay_weight": replay_weight}
-    found = [f"finetune.{key}={value}" for key, value in own.items() if value is not None]
+    words = {"e0": e0, "head": head}
+    found = [f'finetune.{key}="{value}"' for key, value in words.items() if value is not None]
+    found += [] if replay_weight is None else [f"finetune.replay_weight={replay_weight}"]
     return (*found, *(settings or ()))
 
 

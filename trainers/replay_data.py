@@ -34,9 +34,11 @@ def find_replay(db: Database, recipe: Recipe, *, foundation: AbstractModel, read
     """
     tuned = recipe.finetune
     frozen = subsets.load(db, tuned.replay)
-    number = find_method(db, tuned.replay_method) if tuned.replay_method else None
+    own = tuned.replay_method
+    choose = "--set finetune.replay_method=NUMBER"
+    method = find_method(db, own) if own else one_method(db, frozen, part="train", choose=choose)
     energy = tuned.replay_energy or recipe.data.energy
-    known = replace(reading, energy=energy, method_id=number, teacher_id=None)
+    known = replace(reading, energy=energy, method_id=method, teacher_id=None)
     train = find_part(db, frozen.splits["train"], known, recipe=recipe)
     validation = find_part(db, frozen.splits["validation"], replace(known, memory=reading.memory / 9), recipe=recipe)
     for part in (train, validation):
@@ -47,7 +49,6 @@ def find_replay(db: Database, recipe: Recipe, *, foundation: AbstractModel, read
             "--set finetune.replay_energy=… or finetune.replay_method=NUMBER"
         )
     e0 = dict(zip(foundation.atomic_numbers, foundation.e0.tolist(), strict=True))
-    method = number or one_method(db, frozen, part="train", choose="--set finetune.replay_method=NUMBER")
     return ReplayData(
         train=train,
         validation=validation,
