@@ -1,4 +1,4 @@
-"""Crystals pressed together, all atoms at once: the energy per atom against the shortest distance."""
+"""Crystals and molecules pressed together, all atoms at once: energy per atom against the shortest distance."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ FRACTIONS = np.concatenate(
 
 
 def cell_curves(model: AbstractModel, cells: Sequence[Structure]) -> list[Curve]:
-    """The curve of each cell, scaled evenly; cells must be periodic in three directions."""
+    """The curve of each structure, scaled evenly with its cell where it has one."""
     scaled = [compressed(cell, float(fraction)) for cell in cells for fraction in FRACTIONS]
     found, count = answers(model, scaled), len(FRACTIONS)
     curves = []

@@ -8,8 +8,8 @@ from mlipdb.database import Database
 from mlipdb.errors import ConfigError
 from mlipdb.trainers.checkpoint import load_model, split_head
 from mlipdb.trainers.evaluate import Target, find_target
-from mlipdb.trainers.forgetting.errors import Errors, label_errors
-from mlipdb.trainers.forgetting.measure import Measured, Probes, measure
+from mlipdb.trainers.forgetting.errors import Errors
+from mlipdb.trainers.forgetting.measure import Measured, Probes, known_errors, measure
 from mlipdb.trainers.forgetting.probes import Wanted, find_probes
 from mlipdb.trainers.forgetting.settings import Extent
 from mlipdb.trainers.found_model import find_model
@@ -86,7 +86,7 @@ def forgetting(
         foundation_method="" if foundation_subset else str(history.get("replay_method", "")),
         learnt=tuple(history.get("learnt", ())),
     )
-    probes = find_probes(db, wanted, extent=extent, models=(before, after))
+    probes = find_probes(db, wanted, extent=extent, before=before, after=after)
     return Forgetting(
         target=target,
         against=str(foundation),
@@ -115,7 +115,7 @@ def _kept(target: Target, history: dict[str, Any], probes: Probes) -> Errors | N
     if not replayed or split_head(target.path)[1] is not None:
         return None
     model = load_model(target.path.with_name(f"{target.path.name}@{REPLAY_HEAD}"))
-    return label_errors(model, probes.foundation, energy=probes.foundation_energy)
+    return known_errors(model, probes)
 
 
 def _check(target: str, *, foundation: str | None, known: str | None) -> None:

@@ -36,6 +36,15 @@ class Curve:
             return int((~(np.diff(self.energies[self.near]) < 0.0)).sum())
 
     @property
+    def reach(self) -> float:
+        """The fraction down to which the wall holds, from its foot inwards; SHORT where there is none."""
+        with np.errstate(invalid="ignore"):
+            rises = np.diff(self.energies[self.near]) < 0.0
+        steps = len(rises) if rises.all() else int(np.argmin(rises[::-1]))
+        foot = self.near.stop - 1
+        return float(self.fractions[foot - steps]) if steps else SHORT
+
+    @property
     def wall(self) -> bool:
         """Whether the energy rises all the way in."""
         return self.breaks == 0
@@ -61,16 +70,21 @@ class Curve:
     def describe(self) -> dict[str, object]:
         """Plain values, the points included."""
         points = {"fractions": self.fractions, "energies": self.energies, "forces": self.forces}
-        facts = {"name": self.name, "wall": self.wall, "breaks": self.breaks, "hole": self.hole, "flips": self.flips}
+        facts = {name: getattr(self, name) for name in ("name", "wall", "breaks", "reach", "hole", "flips")}
         return {**facts, **{name: [float(f"{v:.6g}") for v in values] for name, values in points.items()}}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Faults:
-    """Counts over curves: walls are those without a break, holes those with one, flips changes of sign of all."""
+    """Counts over curves: walls are those without a break, holes those with one, flips changes of sign of all.
+
+    breaks are those of all walls, reach the mean of the fractions down to which they hold, None without a curve.
+    """
 
     curves: int
     walls: int
+    breaks: int
+    reach: float | None
     holes: int
     deepest: float
     flips: int
@@ -83,6 +97,8 @@ class Faults:
         return cls(
             curves=len(every),
             walls=sum(curve.wall for curve in every),
+            breaks=sum(curve.breaks for curve in every),
+            reach=float(np.mean([curve.reach for curve in every])) if every else None,
             holes=sum(depth > 0 for depth in depths),
             deepest=max(depths, default=0.0),
             flips=sum(curve.flips for curve in every),

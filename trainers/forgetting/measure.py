@@ -1,6 +1,6 @@
 """Everything that is measured of one model: errors on two sets, curves at short range, drift."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,14 +17,17 @@ from mlipdb.trainers.models.base import AbstractModel
 class Probes:
     """What models are asked for: labelled structures of the target and of the foundation, with their energies' names.
 
-    elements are those whose pairs are dimers; cells are pressed together; moving is where the dynamics starts, for
+    target_e0 and foundation_e0 are the E0s in eV, by atomic number, of the models that those labels belong to. elements
+    are those whose pairs are dimers; cells are pressed together; moving is where the dynamics starts, for
     steps of 1 fs, None for no dynamics.
     """
 
     target: Sequence[Labelled]
     target_energy: str
+    target_e0: Mapping[int, float]
     foundation: Sequence[Labelled]
     foundation_energy: str
+    foundation_e0: Mapping[int, float]
     elements: tuple[int, ...]
     cells: tuple[Structure, ...]
     moving: Structure | None
@@ -56,11 +59,16 @@ class Measured:
 def measure(model: AbstractModel, probes: Probes) -> Measured:
     """Ask a model for everything. Raises ElementError where it does not know an element of the probes."""
     return Measured(
-        target=label_errors(model, probes.target, energy=probes.target_energy),
-        foundation=label_errors(model, probes.foundation, energy=probes.foundation_energy),
+        target=label_errors(model, probes.target, energy=probes.target_energy, e0=probes.target_e0),
+        foundation=known_errors(model, probes),
         dimers=tuple(dimer_curves(model, probes.elements)),
         cells=tuple(cell_curves(model, probes.cells)) if probes.cells else (),
         drift=(
             None if probes.moving is None else energy_drift(model, probes.moving, steps=probes.steps, seed=probes.seed)
         ),
     )
+
+
+def known_errors(model: AbstractModel, probes: Probes) -> Errors:
+    """Errors on the foundation's structures alone."""
+    return label_errors(model, probes.foundation, energy=probes.foundation_energy, e0=probes.foundation_e0)

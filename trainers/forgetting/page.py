@@ -31,7 +31,7 @@ def _parts(found: Forgetting) -> Iterable[str]:
     )
     yield table(("", "before", "after"), rows(found))
     yield from _curves(found, kind="dimers", title="Two atoms", energy="energy (eV), arsinh")
-    yield from _curves(found, kind="cells", title="Cells pressed together", energy="energy per atom (eV), arsinh")
+    yield from _curves(found, kind="cells", title="Structures pressed together", energy="energy per atom (eV), arsinh")
 
 
 def _curves(found: Forgetting, *, kind: str, title: str, energy: str) -> Iterable[str]:

@@ -42,11 +42,11 @@ class Wanted:
     learnt: tuple[str, ...]
 
 
-def find_probes(db: Database, wanted: Wanted, *, extent: Extent, models: Sequence[AbstractModel]) -> Probes:
-    """The probes for these models. Raises TrainError for a subset without labels, ConfigError for unknown elements.
+def find_probes(db: Database, wanted: Wanted, *, extent: Extent, before: AbstractModel, after: AbstractModel) -> Probes:
+    """The probes for the foundation and the fine-tuned model.
 
     Structures of the foundation with an element that one of the models does not know are left out, all of them where
-    a model knows few.
+    a model knows few. Raises TrainError for a subset without labels, ConfigError for unknown elements.
     """
     own = subsets.resolve(db, wanted.subset)
     other = subsets.resolve(db, wanted.foundation_subset)
@@ -54,12 +54,14 @@ def find_probes(db: Database, wanted: Wanted, *, extent: Extent, models: Sequenc
     method = find_method(db, wanted.foundation_method) if wanted.foundation_method else None
     target = _labelled(db, own, learnt=learnt, method_id=wanted.method_id, extent=extent)
     foundation = _labelled(db, other, learnt=learnt, method_id=method, extent=extent)
-    known = set.intersection(*(set(model.atomic_numbers) for model in models))
+    known = set(before.atomic_numbers) & set(after.atomic_numbers)
     return Probes(
         target=target,
         target_energy=wanted.energy,
+        target_e0=_e0(after),
         foundation=[pair for pair in foundation if known >= pair[0].composition.keys()],
         foundation_energy=wanted.foundation_energy,
+        foundation_e0=_e0(before),
         elements=_elements(db, own, extent=extent, known=known),
         cells=_cells([structure for structure, _ in target], extent=extent),
         moving=_moving([structure for structure, _ in target]) if extent.steps else None,
@@ -111,13 +113,21 @@ def _held(db: Database, ids: Ids) -> set[int]:
 
 
 def _cells(structures: Sequence[Structure], *, extent: Extent) -> tuple[Structure, ...]:
-    """The smallest periodic ones, of different compositions first."""
-    periodic = [each for each in structures if all(each.pbc) and len(each) <= extent.cell_atoms]
-    ordered = sorted(periodic, key=lambda each: (len(each), each.id or 0))
-    firsts = {tuple(each.composition.items()): each for each in reversed(ordered)}
-    distinct = sorted(firsts.values(), key=lambda each: (len(each), each.id or 0))
+    """The smallest ones of several atoms or a cell, different compositions first; a larger one if need be."""
+    several = sorted((each for each in structures if len(each) > 1 or all(each.pbc)), key=_size)
+    small = [each for each in several if len(each) <= extent.cell_atoms] or several[:1]
+    firsts = {tuple(each.composition.items()): each for each in reversed(small)}
+    distinct = sorted(firsts.values(), key=_size)
     taken = {each.id for each in distinct}
-    return tuple([*distinct, *(each for each in ordered if each.id not in taken)][: extent.cells])
+    return tuple([*distinct, *(each for each in small if each.id not in taken)][: extent.cells])
+
+
+def _size(structure: Structure) -> tuple[int, int]:
+    return len(structure), structure.id or 0
+
+
+def _e0(model: AbstractModel) -> dict[int, float]:
+    return dict(zip(model.atomic_numbers, model.e0.tolist(), strict=True))
 
 
 def _moving(structures: Sequence[Structure]) -> Structure | None:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Extent:
-    """How much: structures of each subset, cells of at most cell_atoms atoms, steps of dynamics; 0 for none of them.
+    """How much is asked for. cells and steps may be 0.
 
-    elements are those whose pairs are dimers, by default those of the subset's train part; the seed draws samples and
-    velocities.
+    sample counts structures of each subset, cells those to press, of at most cell_atoms atoms where there are such, and
+    steps those of dynamics, 1 fs each. elements are those whose pairs are dimers, by default those of the subset's train
+    part; the seed draws samples and velocities.
     """
 
     sample: int = 200

@@ -5,11 +5,19 @@ from mlipdb.trainers.forgetting.compare import Forgetting
 Cell = str | float | int | None
 ERRORS = (
     ("energy MAE meV/atom", "energy_mae"),
-    ("energy MAE after offsets meV/atom", "energy_aligned_mae"),
+    ("energy MAE with its E0s meV/atom", "energy_aligned_mae"),
+    ("energy MAE after fitted offsets meV/atom", "energy_fitted_mae"),
     ("force MAE meV/Å", "forces_mae"),
     ("stress MAE meV/Å³", "stress_mae"),
 )
-FAULTS = (("walls", "walls"), ("holes", "holes"), ("deepest hole eV", "deepest"), ("force flips", "flips"))
+FAULTS = (
+    ("walls", "walls"),
+    ("breaks", "breaks"),
+    ("walls reach to", "reach"),
+    ("holes", "holes"),
+    ("deepest hole eV", "deepest"),
+    ("force flips", "flips"),
+)
 
 
 def rows(found: Forgetting) -> list[tuple[str, str, str]]:

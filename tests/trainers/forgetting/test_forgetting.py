@@ -48,16 +48,42 @@ def test_errors_are_those_of_an_evaluation(trained):
     db, whole, _ = trained
     [row, _] = evaluate(db, "whole", subset="toy", splits=("test",)).rows
     pairs = list(db.read(load(db, "toy").splits["test"]))
-    found = label_errors(load_model(whole.best), pairs, energy="energy_uncorrected")
+    model = load_model(whole.best)
+    e0 = dict(zip(model.atomic_numbers, model.e0.tolist(), strict=True))
+    found = label_errors(model, pairs, energy="energy_uncorrected", e0=e0)
     for name in ("energy_mae", "forces_mae", "stress_mae", "structures"):
         assert getattr(found, name) == pytest.approx(row[name], rel=1e-4)
-    assert found.energy_aligned_mae <= found.energy_mae
+    assert found.energy_aligned_mae == found.energy_mae
+
+
+def test_energies_of_another_convention_are_compared_with_its_e0s(trained):
+    """Three eV less an atom in the labels' E0s, and nothing else: what a fine-tuning on other labels does."""
+    db, whole, _ = trained
+    model = load_model(whole.best)
+    e0 = dict(zip(model.atomic_numbers, model.e0.tolist(), strict=True))
+    shifted = model.with_reference(e0={number: value - 3.0 for number, value in e0.items()})
+    pairs = list(db.read(load(db, "toy").splits["train"]))
+    first, other = (label_errors(each, pairs, energy="energy_uncorrected", e0=e0) for each in (model, shifted))
+    assert other.energy_mae == pytest.approx(3000, rel=0.2)
+    assert other.energy_aligned_mae == pytest.approx(first.energy_aligned_mae)
+    assert label_errors(model, pairs, energy="energy_uncorrected", e0={1: 0.0}).energy_aligned_mae is None
+
+
+def test_offsets_are_fitted_only_where_structures_are_many_enough_to_show_an_error(trained):
+    db, whole, _ = trained
+    model = load_model(whole.best)
+    pairs = list(db.read(np.arange(1, 25)))
+    few, many = (label_errors(model, some, energy="energy_uncorrected", e0={}) for some in (pairs[:5], pairs))
+    assert few.energy_fitted_mae is None
+    assert 0 < many.energy_fitted_mae <= many.energy_mae
 
 
 def test_both_models_are_asked_the_same_and_the_offset_of_the_convention_is_told_apart(compared):
     before, after = compared.numbers()["before"], compared.numbers()["after"]
     assert before["target"]["energy_mae"] > 1500 > after["target"]["energy_mae"]
-    assert before["target"]["energy_aligned_mae"] < 300
+    assert before["target"]["energy_aligned_mae"] < 1000
+    assert after["target"]["energy_aligned_mae"] == after["target"]["energy_mae"]
+    assert before["foundation"]["energy_aligned_mae"] == before["foundation"]["energy_mae"]
     assert before["foundation"]["structures"] == after["foundation"]["structures"]
     assert before["dimers"]["curves"] == after["dimers"]["curves"] == 3
     assert before["cells"]["curves"] == 1

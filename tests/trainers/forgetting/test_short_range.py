@@ -52,6 +52,7 @@ def lennard_jones(places):
 def test_a_repulsive_wall_has_no_fault():
     found = curve(lennard_jones(PLACES))
     assert (found.wall, found.breaks, found.hole, found.flips) == (True, 0, 0.0, 0)
+    assert found.reach == PLACES[0]
 
 
 def test_a_hole_behind_the_wall_is_found_with_its_depth():
@@ -62,6 +63,7 @@ def test_a_hole_behind_the_wall_is_found_with_its_depth():
     assert found.hole == pytest.approx(5.0)
     assert (found.wall, found.flips) == (False, 1)
     assert found.breaks == 2  # into the hole, and on within it
+    assert found.reach == PLACES[2]  # the innermost place up to which the energy rises
 
 
 def test_a_force_that_attracts_all_through_the_wall_is_one_flip():
@@ -83,7 +85,8 @@ def test_faults_are_counted_over_curves():
     hollow = lennard_jones(PLACES)
     hollow[0] = -10.0
     found = Faults.of([curve(lennard_jones(PLACES)), curve(hollow)])
-    assert (found.curves, found.walls, found.holes, found.flips) == (2, 1, 1, 1)
+    assert (found.curves, found.walls, found.breaks, found.holes, found.flips) == (2, 1, 1, 1, 1)
+    assert found.reach == pytest.approx((PLACES[0] + PLACES[1]) / 2)
     assert found.deepest == pytest.approx(9.0, abs=0.1)
 
 
@@ -115,6 +118,13 @@ def test_cells_are_pressed_to_the_fractions_that_the_curve_names(model, crystal)
     assert shortest_fraction(pressed) == pytest.approx(FRACTIONS[5])
     [found] = cell_curves(model, [crystal])
     assert found.energies[5] == pytest.approx(answers(model, [pressed])[0].energy / 2, abs=1e-5)
+
+
+def test_a_molecule_is_pressed_as_a_cell_is(model):
+    molecule = make_structure([1, 8, 1], [[0.97, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.97, 0.0]])
+    [found] = cell_curves(model, [molecule])
+    pressed = replace(molecule, positions=molecule.positions * FRACTIONS[0])  # O-H 0.66 + 0.31 Å
+    assert found.energies[0] == pytest.approx(answers(model, [pressed])[0].energy / 3, abs=1e-5)
 
 
 def test_answers_are_the_same_alone_and_together_and_know_no_e0(model, crystal):
