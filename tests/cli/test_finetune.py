@@ -16,7 +16,7 @@ TUNED = ("finetune", "--from", "base", "--subset", "target", "--set", "epochs=1"
 
 @pytest.fixture(scope="module")
 def db(tmp_path_factory):
-    db = training_database(tmp_path_factory.mktemp("finetune") / "db", structures=18)
+    db = training_database(tmp_path_factory.mktemp("finetune") / "db", structures=27)
     freeze(db, "target", filter='elements HAS ALL "H","O"', fractions=(60, 40, 0), seed=0)
     return db
 
