@@ -7,19 +7,11 @@ from pathlib import Path
 from mlipdb.errors import ConfigError, TrainError
 from mlipdb.structures import SYMBOLS
 from mlipdb.trainers.archive import DOCUMENT
-from mlipdb.trainers.checkpoint import load_model
+from mlipdb.trainers.checkpoint import load_model, split_head
 from mlipdb.trainers.models.base import AbstractModel, AbstractTrunked
 from mlipdb.trainers.recipe import Recipe
 from mlipdb.trainers.run_files import best_checkpoint
 from mlipdb.trainers.student import DataFacts
-
-
-def split_head(name: str) -> tuple[str, str | None]:
-    """``NAME@HEAD`` as name and head; a path that exists is a name as it is."""
-    if Path(name).exists() or "@" not in name:
-        return name, None
-    before, _, head = name.rpartition("@")
-    return before, head
 
 
 def fingerprint(path: str | Path) -> str:
@@ -28,7 +20,7 @@ def fingerprint(path: str | Path) -> str:
     The document holds the hashes of the arrays. A head named after the path is left aside. Raises TrainError where
     there is nothing.
     """
-    place = Path(split_head(str(path))[0])
+    place, _ = split_head(path)
     if not place.exists():
         raise TrainError(
             f"the foundation {place} is not there; put it back, or start another run --from a model that exists"

@@ -16,7 +16,7 @@ from mlipdb.errors import NotFoundError
 from mlipdb.labelling.teacher import TeacherOptions
 from mlipdb.subsets.subset import load
 from mlipdb.teachers.nequix import NequixTeacher
-from mlipdb.testing.training import training_database
+from mlipdb.testing.training import tiny_nequix, training_database
 from mlipdb.trainers import Calculator
 from mlipdb.trainers.arrays import named_arrays
 from mlipdb.trainers.checkpoint import load_model, model_document, read_notes, split_head
@@ -24,22 +24,12 @@ from mlipdb.trainers.checkpoint_facts import checkpoint_facts, export_nqx
 from mlipdb.trainers.evaluate import find_target
 from mlipdb.trainers.found_model import find_model
 from mlipdb.trainers.models.heads import Head, with_heads
-from mlipdb.trainers.models.nequix import Nequix, NequixConfig
+from mlipdb.trainers.models.nequix import Nequix
 from mlipdb.trainers.models.nqx import load_nqx
 from mlipdb.trainers.run_files import add_checkpoint
 from mlipdb.trainers.runs import start_run
 
-CONFIG = NequixConfig(
-    atomic_numbers=(1, 6, 8),
-    e0=(-1.5, -7.25, -5.0),
-    hidden_irreps="8x0e + 4x1o",
-    lmax=1,
-    n_layers=2,
-    cutoff=3.0,
-    radial_basis_size=4,
-    radial_mlp_size=8,
-    radial_mlp_layers=1,
-)
+CONFIG = tiny_nequix((1, 6, 8), (-1.5, -7.25, -5.0))
 HEADS = (
     Head(name="target", energy="energy_corrected", method="toy-dft", e0=(-1.0, -7.0, -5.5)),
     Head(name="foundation", energy="energy_uncorrected"),

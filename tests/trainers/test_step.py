@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mlipdb.structures import make_structure
+from mlipdb.testing.training import tiny_nequix
 from mlipdb.trainers.arrays import arrays_like, named_arrays
 from mlipdb.trainers.batching.neighbours import neighbours
 from mlipdb.trainers.batching.pad import needed_shape, pad_graph
@@ -16,23 +17,13 @@ from mlipdb.trainers.graph import Batch, Targets
 from mlipdb.trainers.losses import make_losses
 from mlipdb.trainers.models.heads import Head, with_heads
 from mlipdb.trainers.models.lora import adapt, effective
-from mlipdb.trainers.models.nequix import Nequix, NequixConfig
+from mlipdb.trainers.models.nequix import Nequix
 from mlipdb.trainers.optimizer import make_optimizer
 from mlipdb.trainers.recipe import OptimizerRecipe
 from mlipdb.trainers.step import initial_state, make_train_step
 
 MODEL = Nequix.create(
-    NequixConfig(
-        atomic_numbers=(1, 8),
-        e0=(-1.0, -2.0),
-        hidden_irreps="8x0e + 4x1o",
-        lmax=1,
-        n_layers=2,
-        cutoff=3.0,
-        radial_basis_size=4,
-        radial_mlp_size=8,
-        radial_mlp_layers=1,
-    ),
+    tiny_nequix((1, 8), (-1.0, -2.0)),
     key=jax.random.key(1),
 )
 WATER = make_structure([8, 1, 1], [[0, 0, 0], [0.98, 0.1, 0], [-0.2, 0.95, 0.15]])

@@ -8,12 +8,13 @@ from mlipdb.database import Database
 from mlipdb.errors import ConfigError
 from mlipdb.subsets import subset as subsets
 from mlipdb.subsets.subset import FrozenSubset
+from mlipdb.trainers.checkpoint import split_head
 from mlipdb.trainers.devices import from_first
 from mlipdb.trainers.finetune.pseudo import pseudo_label
 from mlipdb.trainers.finetune.replay_set import ReplayChoice, replay_set
 from mlipdb.trainers.finetune.strategy import Strategy, find_strategy
 from mlipdb.trainers.found_model import find_model
-from mlipdb.trainers.foundation_weights import fingerprint, read_foundation, require_known, split_head
+from mlipdb.trainers.foundation_weights import fingerprint, read_foundation, require_known
 from mlipdb.trainers.prepare import Say, subset_elements
 from mlipdb.trainers.progress import Reporter
 from mlipdb.trainers.recipe import FinetuneRecipe, Recipe
@@ -51,7 +52,7 @@ def finetune(db: Database, wish: FinetuneWish, *, recipe: Recipe, reporter: Repo
 
     resolved = build(Recipe, json.loads(from_first(make)))
     frozen = subsets.resolve(db, wish.subset)
-    parent, _ = split_head(wish.foundation)
+    parent = str(split_head(wish.foundation)[0])
     return train(
         db,
         frozen.name,

@@ -6,31 +6,20 @@ import pytest
 
 from mlipdb.generate.shortest import radii_sum, shortest_fraction
 from mlipdb.structures import make_structure
+from mlipdb.testing.training import tiny_nequix
 from mlipdb.trainers.forgetting.answers import answers
 from mlipdb.trainers.forgetting.cells import FRACTIONS, cell_curves
 from mlipdb.trainers.forgetting.curve import Curve, Faults
 from mlipdb.trainers.forgetting.dimers import dimer_curves
 from mlipdb.trainers.forgetting.drift import energy_drift
-from mlipdb.trainers.models.nequix import Nequix, NequixConfig
+from mlipdb.trainers.models.nequix import Nequix
 
 PLACES = np.linspace(0.4, 3.0, 53)
 
 
 @pytest.fixture(scope="module")
 def model():
-    config = NequixConfig(
-        atomic_numbers=(1, 6, 8),
-        e0=(-1.0, -2.0, -3.0),
-        hidden_irreps="8x0e + 4x1o",
-        lmax=1,
-        n_layers=2,
-        cutoff=3.0,
-        radial_basis_size=4,
-        radial_mlp_size=8,
-        radial_mlp_layers=1,
-        avg_n_neighbors=10.0,
-        scale=0.2,
-    )
+    config = tiny_nequix((1, 6, 8), (-1.0, -2.0, -3.0), avg_n_neighbors=10.0, scale=0.2)
     return Nequix.create(config, key=jax.random.key(3))
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from mlipdb.errors import ConfigError
 from mlipdb.structures import make_structure
+from mlipdb.testing.training import tiny_nequix
 from mlipdb.trainers.arrays import named_arrays
 from mlipdb.trainers.batching.neighbours import neighbours
 from mlipdb.trainers.batching.pad import needed_shape, pad_graph
@@ -20,7 +21,7 @@ from mlipdb.trainers.models.gemnet import GemNetT
 from mlipdb.trainers.models.gemnet_config import GemNetConfig
 from mlipdb.trainers.models.heads import Head, with_heads
 from mlipdb.trainers.models.lora import Adapted, adapt, effective
-from mlipdb.trainers.models.nequix import Nequix, NequixConfig
+from mlipdb.trainers.models.nequix import Nequix
 from mlipdb.trainers.models.nqx import load_nqx, save_nqx
 from mlipdb.trainers.models.painn import PainnConservative
 from mlipdb.trainers.models.painn_config import PainnConfig
@@ -31,16 +32,7 @@ CRYSTAL = make_structure(
 )
 MOLECULE = make_structure([8, 1, 1], [[0, 0, 0], [0.98, 0.1, 0], [-0.2, 0.95, 0.15]])
 FACTS = {"atomic_numbers": (1, 8, 14), "e0": (-1.0, -2.0, -3.0), "scale": 0.8, "shift": 0.1, "cutoff": 3.0}
-NEQUIX = NequixConfig(
-    **FACTS,
-    hidden_irreps="8x0e + 4x1o",
-    lmax=1,
-    n_layers=2,
-    radial_basis_size=4,
-    radial_mlp_size=8,
-    radial_mlp_layers=1,
-    avg_n_neighbors=12.0,
-)
+NEQUIX = tiny_nequix(**FACTS, avg_n_neighbors=12.0)
 PAINN = PainnConfig(
     **FACTS, direct=False, max_neighbours=9, n_layers=2, hidden_size=16, n_radial=5, scale_factors=(1.2, 1.3)
 )

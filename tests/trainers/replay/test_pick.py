@@ -9,7 +9,7 @@ from mlipdb.labelling.disagreement import disagree
 from mlipdb.labels import Label, Method
 from mlipdb.records import NewLabel
 from mlipdb.subsets.subset import freeze_chosen, load
-from mlipdb.testing.training import training_database
+from mlipdb.testing.training import tiny_nequix, training_database
 from mlipdb.trainers.batching.neighbours import neighbours
 from mlipdb.trainers.batching.records import Record, RecordSource
 from mlipdb.trainers.models.nequix import Nequix, NequixConfig
@@ -27,18 +27,7 @@ def db(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model():
-    config = NequixConfig(
-        atomic_numbers=(1, 6, 8),
-        e0=(0.0, 0.0, 0.0),
-        hidden_irreps="8x0e + 4x1o",
-        lmax=1,
-        n_layers=2,
-        cutoff=3.0,
-        radial_basis_size=4,
-        radial_mlp_size=8,
-        radial_mlp_layers=1,
-        avg_n_neighbors=10.0,
-    )
+    config = tiny_nequix((1, 6, 8), (0.0, 0.0, 0.0), avg_n_neighbors=10.0)
     return Nequix.create(config, key=jax.random.key(3))
 
 
