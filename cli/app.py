@@ -12,6 +12,8 @@ from mlipdb.cli.db import app as db_app
 from mlipdb.cli.disagree import add_to as add_disagreements
 from mlipdb.cli.evaluate import evaluate
 from mlipdb.cli.export import export
+from mlipdb.cli.finetune import finetune
+from mlipdb.cli.generate import generate
 from mlipdb.cli.ingest import ingest
 from mlipdb.cli.label import label
 from mlipdb.cli.labels import app as labels_app
@@ -49,10 +51,12 @@ def options(
 app.command()(quickstart)
 app.command()(ingest)
 app.add_typer(source_app, name="source")
+app.command()(generate)
 app.command()(label)
 add_disagreements(labels_app)
 app.add_typer(labels_app, name="labels")
 app.command()(train)
+app.command()(finetune)
 app.add_typer(recipe_app, name="recipe")
 app.command()(evaluate)
 app.add_typer(runs_app, name="runs")

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Trained models: what they are, and the same for other programs.", no_args_is_help=True)
 
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="RUN|PATH", help="A run, its folder, a checkpoint folder, a .nqx file or a known name.")
+    str,
+    typer.Argument(
+        metavar="RUN|PATH", help="A run, its folder, a checkpoint folder, a .nqx file or a known name; @HEAD after it."
+    ),
 ]
 
 
@@ -35,13 +38,14 @@ def export(
     context: typer.Context,
     name: ModelArgument,
     to: Annotated[Path, typer.Option(metavar="FILE", help="The file to write, such as model.nqx.")],
+    head: Annotated[str | None, typer.Option(metavar="NAME", help="Which head, where there are several.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Write a Nequix student as a .nqx file, which the Nequix package opens; it is read back and compared."""
     from mlipdb.trainers.checkpoint_facts import export_nqx
 
-    found = export_nqx(_path(context, name), to, replace=force)
+    found = export_nqx(_path(context, name if head is None else f"{name}@{head}"), to, replace=force)
     if json:
         show_json(found.describe())
         return
@@ -51,9 +55,11 @@ def export(
 
 def _path(context: typer.Context, name: str) -> Path:
     """A path needs no database; a name may be that of a run."""
+    from mlipdb.trainers.checkpoint import split_head
     from mlipdb.trainers.found_model import NAMES, find_model
 
-    free = Path(name).exists() or name in NAMES
+    plain = split_head(name)[0]
+    free = plain.exists() or str(plain) in NAMES
     return find_model(name, db=None if free else open_database(context))
 
 
@@ -63,6 +69,10 @@ def _lines(found: "CheckpointFacts") -> Iterable[str]:
     yield f"  {'cutoff':20s} {found.cutoff:g} Å"
     yield f"  {'stress':20s} {'yes' if found.has_stress else 'none: its forces are an output of their own'}"
     yield f"  {'elements':20s} {len(found.e0)}: {' '.join(found.e0)}"
+    for head in found.heads:
+        told = ", told of here" if head.name == found.head else ""
+        method = head.method or "the structures' own methods"
+        yield f"  {'head':20s} {head.name}: {head.energy} by {method}; E0 {min(head.e0):g} to {max(head.e0):g} eV{told}"
     if found.energy is not None:
         yield f"  {'learnt energy':20s} {found.energy}"
     if found.epoch is not None:

@@ -99,12 +99,25 @@ def _facts(run: "RunFacts", short: Mapping[str, Any]) -> Iterable[str]:
     yield f"  {'subset':18s} {run.subset or 'forgotten'}, hash {run.subset_hash[:12]}"
     if short["model"]:
         yield f"  {'model':18s} {short['model']}, {short['epochs']} of {short['of']} epochs, best {short['best_epoch']}"
-    facts = {**run.methods, "of run": run.parent, "files": run.path}
+    facts = {**run.methods, **_tuning(run), "of run": run.parent, "files": run.path}
     yield from (f"  {name:18s} {value}" for name, value in facts.items() if value is not None)
     if alignment := run.metrics.get("data", {}).get("alignment"):
         before, after = (1e3 * alignment[f"rms_{when}"] for when in ("before", "after"))
         yield f"  {'teacher fits':18s} {before:.1f} meV/atom rms from the labels, {after:.1f} after alignment"
     yield f"  {'versions':18s} {', '.join(f'{name} {version}' for name, version in run.versions.items())}"
+
+
+def _tuning(run: "RunFacts") -> dict[str, str]:
+    """Of a fine-tuning: its strategy, what it started from, what was replayed and why it stopped."""
+    recipe = run.config.get("recipe", {}).get("finetune", {})
+    if not recipe.get("foundation"):
+        return {}
+    found = {
+        "fine-tuning": recipe["strategy"],
+        "foundation": f"{recipe['foundation']}, weights {recipe['sha256'][:12]}",
+    }
+    found |= {"replay": f"{recipe['replay']}, weight {recipe['replay_weight']:g}"} if recipe["replay"] else {}
+    return found | ({"stopped": run.metrics["stopped"]} if "stopped" in run.metrics else {})
 
 
 def _epochs(run: "RunFacts") -> list[str]:

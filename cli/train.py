@@ -51,7 +51,7 @@ def train(
             "give --subset to start a run; or --resume RUN alone, since a run keeps its subset, recipe and teacher"
         )
     if is_first():
-        _show(result, json=json)
+        show_result(result, json=json)
 
 
 def _settings(settings: list[str] | None, *, model: str | None, align: str | None) -> tuple[str, ...]:
@@ -62,7 +62,8 @@ def _settings(settings: list[str] | None, *, model: str | None, align: str | Non
     return tuple(found)
 
 
-def _show(result: "TrainResult", *, json: bool) -> None:
+def show_result(result: "TrainResult", *, json: bool) -> None:
+    """The run's name on stdout, or everything as JSON; what to do next on stderr."""
     if json:
         places = {"path": str(result.folder), "best_checkpoint": str(result.best)}
         show_json({"run": result.name, "subset": result.subset, **places, **result.metrics})

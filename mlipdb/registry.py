@@ -44,6 +44,18 @@ def load(group: str, name: str) -> Any:
         raise _stale(group, entry) from error
 
 
+def name_of(group: str, plugin: type) -> str:
+    """The name under which a class is registered. Raises ConfigError where it is not."""
+    alike = [entry for entry in entry_points(group=group) if entry.attr == plugin.__qualname__]
+    found = sorted(entry.name for entry in alike if entry.load() is plugin)
+    if not found:
+        raise ConfigError(
+            f"{plugin.__module__}:{plugin.__qualname__} is registered as no {_noun(group)}, so that what holds one "
+            f"could not be read again; make it an entry point of {group}, and install its package again"
+        )
+    return found[0]
+
+
 def _part_of(entry: EntryPoint, module: str) -> bool:
     return entry.module == module or entry.module.startswith(f"{module}.")
 

@@ -239,6 +239,15 @@ def _determinant(rows: list[list[float]]) -> float:
     return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
 
 
+def parse_elements(text: str) -> tuple[int, ...]:
+    """Atomic numbers of symbols such as ``Na Cl`` or ``Na,Cl``, ascending. Raises StructureError for another word."""
+    symbols = text.replace(",", " ").split()
+    unknown = [symbol for symbol in symbols if symbol not in ATOMIC_NUMBERS]
+    if unknown:
+        raise StructureError(f"{unknown[0]!r} is not an element; give symbols, as in 'Na Cl O'")
+    return tuple(sorted({ATOMIC_NUMBERS[symbol] for symbol in symbols}))
+
+
 def reduced_formula(composition: dict[int, int]) -> str:
     """OPTIMADE's chemical_formula_reduced: elements in alphabetical order, counts divided by their common divisor."""
     return _reduced_formula(tuple(composition.items()))

@@ -17,12 +17,20 @@ LAYERS = (
     ("mlipdb.trainers.finetune", "mlipdb.trainers.distill", "mlipdb.trainers.quickstart"),
     (
         "mlipdb.trainers", "mlipdb.trainers.loop", "mlipdb.trainers.train", "mlipdb.trainers.report",
+        "mlipdb.trainers.forgetting",
         "mlipdb.trainers.calculator", "mlipdb.trainers.found_model", "mlipdb.trainers.checkpoint_facts",
     ),
     ("mlipdb.teachers",),
-    ("mlipdb.trainers.evaluate", "mlipdb.trainers.train_state", "mlipdb.trainers.checkpoint"),
+    (
+        "mlipdb.trainers.evaluate", "mlipdb.trainers.train_state", "mlipdb.trainers.checkpoint",
+        "mlipdb.trainers.prepare", "mlipdb.trainers.foundation", "mlipdb.trainers.foundation_weights",
+        "mlipdb.trainers.replay_data",
+    ),
     ("mlipdb.trainers.", "mlipdb.testing.models", "mlipdb.testing.training"),
-    ("mlipdb.ingest", "mlipdb.labelling", "mlipdb.subsets", "mlipdb.export", "mlipdb.stats", "mlipdb.testing"),
+    (
+        "mlipdb.ingest", "mlipdb.labelling", "mlipdb.subsets", "mlipdb.export", "mlipdb.stats", "mlipdb.testing",
+        "mlipdb.generate",
+    ),
     ("mlipdb", "mlipdb.", "mlipdb.database", "mlipdb.query"),
     ("mlipdb.catalog", "mlipdb.store", "mlipdb.migrations"),
     (

@@ -65,3 +65,9 @@ def test_a_fault_inside_a_plug_in_is_not_hidden(plugins, tmp_path, monkeypatch):
     plugins("faulty", "faulty_plugin:Reader")
     with pytest.raises(AttributeError, match="no_such_function"):
         registry.load("mlipdb.readers", "faulty")
+
+
+def test_a_class_is_told_by_the_name_it_is_registered_by_and_another_is_refused():
+    assert registry.name_of("mlipdb.readers", MptrjReader) == "mptrj"
+    with pytest.raises(ConfigError, match="builtins:dict is registered as no reader"):
+        registry.name_of("mlipdb.readers", dict)

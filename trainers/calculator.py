@@ -31,7 +31,8 @@ class Calculator(AseCalculator):
     """A model as an ASE calculator.
 
     model is a .nqx file, a checkpoint or run folder of mlipdb, the name of published weights such as nequix-mp-1, the
-    name of a run of the database db, or a model. Energies contain E0, added in float64.
+    name of a run of the database db, or a model. Of several heads NAME@HEAD is one, NAME the first. Energies contain
+    E0, added in float64.
     The stress exists where all three directions are periodic, but not for a direct model such as PaiNN, whose forces do
     not conserve energy either. The arrays given to the model keep one padded shape while the structure fits into it,
     so that a relaxation or a run of molecular dynamics compiles once.

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from mlipdb.structures import SYMBOLS
 from mlipdb.teachers.published import published_name
 from mlipdb.trainers.archive import read_arrays, read_document, sync
 from mlipdb.trainers.arrays import count_parameters, named_arrays
-from mlipdb.trainers.checkpoint import load_model
+from mlipdb.trainers.checkpoint import described_head, load_checkpoint, load_model, split_head
 from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.models.derive import gives_stress
+from mlipdb.trainers.models.heads import Head, heads_from_json
 from mlipdb.trainers.models.nequix import Nequix
 from mlipdb.trainers.models.nqx import load_nqx, save_nqx
 from mlipdb.trainers.run_files import best_checkpoint, last_checkpoint
@@ -30,8 +31,9 @@ class CheckpointFacts:
     """A model as it is stored; everything was read, and its checksums compared.
 
     kind is ``nqx`` or ``checkpoint``; model the entry point of `mlipdb.models`; cutoff in Å; e0 in eV by symbol;
-    settings the model's own. energy, epoch, best_epoch and best_loss are of the training, None where nothing was kept;
-    published is the name under which a .nqx file is known; files holds the SHA-256 of each.
+    settings the model's own. Of a model with several heads, all is told of head, but parameters count those of all.
+    energy, epoch, best_epoch and best_loss are of the training, None where nothing was kept; published is the name
+    under which a .nqx file is known; files holds the SHA-256 of each.
     """
 
     path: Path
@@ -49,18 +51,21 @@ class CheckpointFacts:
     is_last: bool | None
     published: str | None
     files: Mapping[str, str]
+    head: str | None = None
+    heads: tuple[Head, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """Plain values."""
-        return {**vars(self), "path": str(self.path)}
+        return {**vars(self), "path": str(self.path), "heads": [vars(head) for head in self.heads]}
 
 
 def checkpoint_facts(path: Path) -> CheckpointFacts:
-    """What a .nqx file, a checkpoint folder, or a run's folder (its best checkpoint) holds.
+    """What a .nqx file, a checkpoint folder, or a run's folder (its best checkpoint) holds; PATH@HEAD for one head.
 
     Raises NotFoundError when it is none of these, CorruptError where a file was changed or damaged.
     """
     model = load_model(path)
+    path, name = split_head(path)
     if path.is_file():
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         return _facts(path, model, kind="nqx", name="nequix", files={path.name: sha256})
@@ -68,9 +73,9 @@ def checkpoint_facts(path: Path) -> CheckpointFacts:
     document = read_document(place)
     for file in document["files"]:
         read_arrays(place, document, Path(file).stem)
-    notes = document["notes"]
+    notes, head = document["notes"], described_head(document, name)
     last = last_checkpoint(place.parent.parent)
-    return _facts(
+    facts = _facts(
         place,
         model,
         kind="checkpoint",
@@ -78,6 +83,20 @@ def checkpoint_facts(path: Path) -> CheckpointFacts:
         files=document["files"],
         notes={"energy": notes.get("energy"), **notes.get("position", {})},
         is_last=None if last is None else last.name == place.name,
+    )
+    return facts if head is None else _of_head(facts, head, load_checkpoint(place))
+
+
+def _of_head(facts: CheckpointFacts, head: Head, whole: AbstractModel) -> CheckpointFacts:
+    """The facts of one head of the whole model, whose inner model they name."""
+    config = whole.to_config()
+    return replace(
+        facts,
+        model=config["model"]["name"],
+        parameters=count_parameters(whole),
+        energy=head.energy,
+        head=head.name,
+        heads=heads_from_json(config["heads"]),
     )
 
 

@@ -10,12 +10,13 @@ from jaxtyping import Int64
 
 from mlipdb.database import Database
 from mlipdb.errors import ConfigError, NotFoundError, TrainError, did_you_mean
+from mlipdb.methods import find_method
 from mlipdb.subsets import subset as subsets
 from mlipdb.subsets.statistics import E0Fit, fit_e0
 from mlipdb.subsets.subset import FrozenSubset
 from mlipdb.trainers.alignment import align
 from mlipdb.trainers.batching.records import RecordSource
-from mlipdb.trainers.checkpoint import load_model, read_notes
+from mlipdb.trainers.checkpoint import load_model, read_notes, split_head
 from mlipdb.trainers.metrics import QUANTITIES, UNITS
 from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.part_errors import baseline_errors, model_errors
@@ -73,22 +74,37 @@ def evaluate(db: Database, target: str, *, subset: str, splits: Sequence[str] | 
 
 
 def find_target(db: Database, text: str) -> Target:
-    """The run of that name, else the checkpoint at that path. Raises NotFoundError when it is neither."""
-    path = Path(text)
-    if text in run_names(db):
-        facts = find_run(db, text)
+    """The run of that name, else the checkpoint at that path; both may be followed by @HEAD.
+
+    A head is compared with the energies and the method that it learnt. Raises NotFoundError when it is neither.
+    """
+    path, head = split_head(text)
+    name = str(path) if head is not None else text
+    if name in run_names(db):
+        facts = find_run(db, name)
         if facts.kind != "train" or facts.path is None:
             raise TrainError(f"run {text!r} is of kind {facts.kind!r}; only trainings leave a model to evaluate")
+        if head is not None:
+            return _head_of_run(db, facts.path, text=text)
         data = facts.config["recipe"]["data"]
         return Target(name=text, path=facts.path, energy=data["energy"], method_id=facts.config["method_id"], ours=True)
     if not path.exists():
         raise NotFoundError(
             f"{text!r} is neither a run ({', '.join(run_names(db)) or 'there are none'}) nor a file or folder"
         )
-    energy = None if path.is_file() else read_notes(path).get("energy")
+    whole = Path(text)
+    energy = None if path.is_file() else read_notes(whole).get("energy")
     return Target(
-        name=path.name, path=path, energy=energy or "energy_uncorrected", method_id=None, ours=energy is not None
+        name=whole.name, path=whole, energy=energy or "energy_uncorrected", method_id=None, ours=energy is not None
     )
+
+
+def _head_of_run(db: Database, folder: Path, *, text: str) -> Target:
+    """The head of a run that the text names as RUN@HEAD."""
+    path = folder.with_name(f"{folder.name}@{text.rpartition('@')[2]}")
+    notes = read_notes(path)
+    method = find_method(db, notes["method"]) if notes.get("method") else None
+    return Target(name=text, path=path, energy=notes["energy"], method_id=method, ours=True)
 
 
 def _fit(source: RecordSource, subset: FrozenSubset, *, energy: str) -> E0Fit:

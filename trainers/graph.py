@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, Int
 
+TARGET, REPLAY = 0, 1  # heads of a fine-tuning: of what is learnt, and of what is not to be forgotten
 Leaf = Any  # a numpy array while the batch is made on the host, a JAX array on the device
 
 
@@ -45,7 +46,8 @@ class AtomicGraph(eqx.Module):
     those in use) are padding; padding atoms have atomic number 0 and belong to the last graph, padding edges join the
     last atom to itself with shift 0. periodic is True where a graph repeats in three directions, that is, where
     stress exists. reverse[e] is the edge from receivers[e] to senders[e] by the opposite shift, a padding edge's is
-    itself; reverse and triplets are there for models that need them.
+    itself; reverse and triplets are there for models that need them. head is the readout of each graph where a model
+    has several; None where all are of the first.
     """
 
     atomic_numbers: Int[Leaf, " atoms"]
@@ -62,6 +64,7 @@ class AtomicGraph(eqx.Module):
     atom_count: Int[Leaf, " graphs"]
     reverse: Int[Leaf, " edges"] | None = None
     triplets: Triplets | None = None
+    head: Int[Leaf, " graphs"] | None = None
 
 
 class Prediction(eqx.Module):

@@ -14,16 +14,19 @@ from mlipdb.trainers.background import Background
 from mlipdb.trainers.batching.feed import FedBatch
 from mlipdb.trainers.batching.packing import PlannedBatch, group_by_devices, plan_epoch, plan_in_order
 from mlipdb.trainers.devices import Devices
+from mlipdb.trainers.graph import REPLAY, TARGET
+from mlipdb.trainers.heads_of_batch import REPLAYED, split_heads
 from mlipdb.trainers.losses import WeightedLosses, make_losses
 from mlipdb.trainers.metrics import add_up, summary, weighted_loss
 from mlipdb.trainers.optimizer import make_optimizer
 from mlipdb.trainers.pace import Pace, make_pace
 from mlipdb.trainers.position import Position
 from mlipdb.trainers.prepare import Part, Prepared
-from mlipdb.trainers.progress import EpochEnd, Reporter, StepProgress
+from mlipdb.trainers.progress import EpochEnd, Reporter, StepProgress, errors_text
 from mlipdb.trainers.recipe import Recipe
 from mlipdb.trainers.step import Outcome, TrainState, make_evaluate_step, make_train_step
 from mlipdb.trainers.train_state import first_state, keep_state
+from mlipdb.trainers.watch import reason_to_stop
 
 Group = tuple[PlannedBatch, ...]
 OnEpoch = Callable[[Position], None]
@@ -55,20 +58,33 @@ def run_training(run: Run, *, resume: bool) -> Position:
     state, position = first_state(
         run.prepared, run.recipe, folder=run.folder, devices=run.devices, resume=resume, say=run.reporter.say
     )
-    train_losses, validation_losses = make_losses(run.weights), make_losses(run.recipe.loss)
+    tuned = run.recipe.finetune
+    train_losses = make_losses(run.weights, replay_weight=tuned.replay_weight)
+    validation_losses = make_losses(run.recipe.loss)
     optimizer, mesh = make_optimizer(run.recipe.optimizer), run.devices.mesh
     progress = StepProgress(total_epochs=run.recipe.epochs)
     with Background() as saving:
         steps = _Steps(
-            train=make_train_step(optimizer, ema_decay=run.recipe.optimizer.ema_decay, mesh=mesh),
+            train=make_train_step(optimizer, ema_decay=run.recipe.optimizer.ema_decay, mesh=mesh, learns=tuned.learns),
             losses=train_losses,
             evaluate=make_evaluate_step(validation_losses, mesh=mesh),
             saving=saving,
         )
-        while position.epoch < run.recipe.epochs:
+        if tuned.foundation and position.start is None:
+            position.start = _start(run, steps, state)
+        while position.epoch < run.recipe.epochs and stopped(run.recipe, position) is None:
             state = _train_epoch(run, steps, state=state, position=position, progress=progress)
             _end_epoch(run, steps, state=state, position=position)
+    if reason := stopped(run.recipe, position):
+        run.reporter.say(f"stopped after epoch {position.epoch}: {reason}")
     return position
+
+
+def stopped(recipe: Recipe, position: Position) -> str | None:
+    """Why a run ends before its last epoch; None where it goes on, or is through."""
+    if position.epoch >= recipe.epochs:
+        return None
+    return reason_to_stop(recipe.finetune, position.history, start=position.start, best_epoch=position.best_epoch)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -131,7 +147,7 @@ def _settle(
             "(mlipdb show ID), or lower optimizer.learning_rate or optimizer.clip_norm"
         )
     steps.saving.poll()
-    add_up(position.terms, {name: outcome.terms[name] for name in steps.losses.names})
+    add_up(position.terms, _in_order(outcome.terms, names=steps.losses.names))
     add_up(position.errors, outcome.errors)
     progress.advance(
         epoch=position.epoch, batch=number, batches=groups, structures=sum(len(planned.members) for planned in group)
@@ -139,6 +155,11 @@ def _settle(
     progress.loss = float(outcome.loss)
     progress.maes = summary(position.errors)
     run.reporter.step(progress)
+
+
+def _in_order(terms: Mapping[str, Any], *, names: Sequence[str]) -> dict[str, Any]:
+    """Terms in the order of the losses, then those of the replay, where there is one."""
+    return {name: terms[name] for name in [*names, *(REPLAYED + name for name in names)] if name in terms}
 
 
 def _culprits(run: Run, outcome: Outcome, group: Group) -> str:
@@ -155,10 +176,12 @@ def _culprits(run: Run, outcome: Outcome, group: Group) -> str:
 def _end_epoch(run: Run, steps: _Steps, *, state: TrainState, position: Position) -> None:
     """Validate, note the epoch, and save; the lowest validation loss makes the best checkpoint."""
     pace = _pace(run, position)
-    train = {"loss": weighted_loss(position.terms, pace.weights), **summary(position.errors)}
+    train, replayed = _learnt(position, weights=pace.weights)
     due = (position.epoch + 1) % run.recipe.validate_every == 0 or position.epoch + 1 == run.recipe.epochs
     validation = _validate(run, steps, state) if due else None
     entry = {"epoch": position.epoch + 1, "train": train, "validation": validation, **pace.describe()}
+    if run.prepared.replay is not None:
+        entry["replay"] = {"train": replayed, "validation": _validate_replay(run, steps, state) if due else None}
     position.history.append(entry)
     better = position.take_if_best(_watched(run, train=train, validation=validation))
     position.next_epoch()
@@ -166,6 +189,22 @@ def _end_epoch(run: Run, steps: _Steps, *, state: TrainState, position: Position
     run.reporter.epoch(EpochEnd(entry=entry, epochs=run.recipe.epochs, best=better))
     for line in pace.changes(_pace(run, position)):
         run.reporter.say(line)
+
+
+def _learnt(position: Position, *, weights: Mapping[str, float]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Loss and errors of an epoch's steps: on the target, and on what is replayed."""
+    parts = zip(split_heads(position.terms), split_heads(position.errors), strict=True)
+    target, replayed = ({"loss": weighted_loss(terms, weights), **summary(errors)} for terms, errors in parts)
+    return target, replayed
+
+
+def _start(run: Run, steps: _Steps, state: TrainState) -> dict[str, Any]:
+    """Errors before the first step: of the foundation, but for its E0s."""
+    found = {"validation": _validate(run, steps, state), "replay": _validate_replay(run, steps, state)}
+    for part, errors in found.items():
+        if errors is not None:
+            run.reporter.say(f"before the first step: {part} loss {errors['loss']:.4g}  {errors_text(errors)}")
+    return found
 
 
 def _pace(run: Run, position: Position) -> Pace:
@@ -177,6 +216,7 @@ def _pace(run: Run, position: Position) -> Pace:
         epoch=position.epoch,
         validates=len(run.prepared.validation.sizes) > 0,
         teacher=run.prepared.teacher_forces_mae,
+        start=position.start,
     )
 
 
@@ -189,7 +229,17 @@ def _watched(run: Run, *, train: Mapping[str, Any], validation: Mapping[str, Any
 
 def _validate(run: Run, steps: _Steps, state: TrainState) -> dict[str, float | None] | None:
     """Loss and errors of the averaged model on the validation part; None when that part is empty."""
-    part = run.prepared.validation
+    return _evaluated(run, steps, state, part=run.prepared.validation, head=TARGET)
+
+
+def _validate_replay(run: Run, steps: _Steps, state: TrainState) -> dict[str, float | None] | None:
+    """The same on the part of what is replayed that is not learnt; None without replay."""
+    replay = run.prepared.replay
+    return None if replay is None else _evaluated(run, steps, state, part=replay.validation, head=REPLAY)
+
+
+def _evaluated(run: Run, steps: _Steps, state: TrainState, *, part: Part, head: int) -> dict[str, float | None] | None:
+    """Loss and errors of the averaged model on the structures of a part, all of one head."""
     if not len(part.sizes):
         return None
     model = state.averaged_model
@@ -200,6 +250,7 @@ def _validate(run: Run, steps: _Steps, state: TrainState) -> dict[str, float | N
         outcome = steps.evaluate(model, run.devices.spread(fed.batch))
         add_up(terms, outcome.terms)
         add_up(errors, outcome.errors)
+    terms, errors = split_heads(terms)[head], split_heads(errors)[head]
     return {"loss": weighted_loss(terms, run.recipe.loss), **summary(errors)}
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from mlipdb.trainers.graph import Batch, Prediction
+from mlipdb.trainers.graph import REPLAY, TARGET, Batch, Prediction
+from mlipdb.trainers.heads_of_batch import REPLAYED, of_head
 from mlipdb.trainers.losses.base import count, difference, on_atoms
 
 QUANTITIES = ("energy", "forces", "stress")
@@ -16,7 +17,18 @@ Sums = tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]
 
 
 def error_sums(prediction: Prediction, batch: Batch) -> dict[str, Sums]:
-    """Σ|error|, Σ error² and the count: energy per atom (eV), force components (eV/Å), stress components (eV/Å³)."""
+    """Σ|error|, Σ error² and the count: energy per atom (eV), force components (eV/Å), stress components (eV/Å³).
+
+    Where graphs say of which head they are, those of the replay's are apart, under names of their own.
+    """
+    if batch.graph.head is None:
+        return _sums_of_errors(prediction, batch)
+    replayed = _sums_of_errors(prediction, of_head(batch, REPLAY))
+    own = _sums_of_errors(prediction, of_head(batch, TARGET))
+    return own | {REPLAYED + name: sums for name, sums in replayed.items()}
+
+
+def _sums_of_errors(prediction: Prediction, batch: Batch) -> dict[str, Sums]:
     graph, targets = batch.graph, batch.targets
     has_energy = targets.has_energy & graph.graph_mask
     atoms = jnp.where(has_energy, graph.atom_count, 1).astype(jnp.float32)
@@ -54,4 +66,4 @@ def summary(totals: Mapping[str, list[float]]) -> dict[str, float | None]:
 
 def weighted_loss(terms: Mapping[str, list[float]], weights: Mapping[str, float]) -> float:
     """Σ weight · sum / count of the totals of loss terms."""
-    return sum(weights[name] * total / max(number, 1.0) for name, (total, number) in terms.items())
+    return sum((weights[name] * total / max(number, 1.0) for name, (total, number) in terms.items()), start=0.0)

@@ -1,7 +1,6 @@
 """How gradients become updates: clipping, then Muon for matrices and Adam for the rest, or AdamW for all."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,15 +8,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from mlipdb.trainers.arrays import arrays_like
+from mlipdb.trainers.matrices import is_matrix, key_name
+from mlipdb.trainers.models.lora import Adapted
 from mlipdb.trainers.recipe import OptimizerRecipe
 
 # Set from the data before the first step; neither gradient, decay nor averaging may touch them. Nequix has them as
 # plain settings; a plug-in model may have them as arrays.
 FROZEN = frozenset({"e0", "scale", "shift", "avg_n_neighbors"})
-
-# Arrays of two axes that are no matrices: tables of one row an element, and vectors stacked over layers. They neither
-# decay nor are they orthogonalised.
-NO_MATRICES = frozenset({"embedding", "atom_embedding", "frequencies", "bias", "gain"})
 
 
 def make_optimizer(recipe: OptimizerRecipe) -> optax.GradientTransformation:
@@ -85,29 +83,28 @@ def _promoting(inner: optax.GradientTransformation) -> optax.GradientTransformat
 
 
 def _matrices(parameters: PyTree) -> PyTree:
-    return jax.tree_util.tree_map_with_path(_is_matrix, parameters)
+    return jax.tree_util.tree_map_with_path(is_matrix, parameters)
 
 
 def _matrix_axes(parameters: PyTree) -> PyTree:
     numbers = optax.contrib.MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: numbers if _is_matrix(path, leaf) else None, parameters)
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: numbers if is_matrix(path, leaf) else None, parameters)
 
 
-def _is_matrix(path: Sequence[Any], leaf: Any) -> bool:
-    """Two or more axes, and no table or stack of vectors by the name of its field."""
-    fields = [name for name in map(_name, path) if name]
-    return leaf.ndim >= 2 and not (fields and fields[-1] in NO_MATRICES)
+def trainable(model: PyTree, learns: tuple[str, ...] = ("*",)) -> PyTree[bool]:
+    """True at the arrays that learn: floating point, not named in FROZEN, and like a pattern of learns.
 
-
-def trainable(model: PyTree) -> PyTree[bool]:
-    """True at the arrays that learn: floating point and not named in FROZEN."""
+    Of an Adapted model only its low-rank changes learn, whatever the patterns. Raises ConfigError for a pattern that no
+    array is like; see arrays_like.
+    """
+    if isinstance(model, Adapted):
+        learns = ("factors[*",)
+    chosen = arrays_like(model, learns)
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: eqx.is_inexact_array(leaf) and not FROZEN & {_name(key) for key in path}, model
+        lambda path, leaf, one: one and eqx.is_inexact_array(leaf) and not FROZEN & {key_name(key) for key in path},
+        model,
+        chosen,
     )
-
-
-def _name(key: Any) -> str:
-    return str(getattr(key, "name", getattr(key, "key", "")))
 
 
 def averaged(average: PyTree, parameters: PyTree, *, step: Int[Array, ""], decay: float) -> PyTree:

@@ -9,7 +9,8 @@ class Position:
     """The next step, the sums of the epoch so far, and the epochs behind.
 
     epoch counts from 0; group is the next one of its batches. terms and errors are host sums of this epoch, history one
-    entry for each epoch behind. All floats, so that JSON keeps every bit.
+    entry for each epoch behind. start holds the errors of a foundation before the first step, None in a training from
+    random weights. All floats, so that JSON keeps every bit.
     """
 
     epoch: int = 0
@@ -19,6 +20,7 @@ class Position:
     history: list[dict[str, Any]] = field(default_factory=list)
     best_loss: float | None = None
     best_epoch: int | None = None
+    start: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool
 from sqlalchemy import select
 
 from mlipdb.catalog import StructureElement, SubsetMember
@@ -27,20 +28,23 @@ from mlipdb.subsets.training_statistics import (
     one_method,
 )
 from mlipdb.trainers.alignment import Alignment, align
-from mlipdb.trainers.batching.feed import Feed
+from mlipdb.trainers.batching.feed import Feed, Replay
 from mlipdb.trainers.batching.oversized import oversized_text
 from mlipdb.trainers.batching.packing import Sizes, choose_shapes, joined
 from mlipdb.trainers.batching.pad import GraphShape
-from mlipdb.trainers.batching.records import RecordSource
 from mlipdb.trainers.batching.targets import Convention
 from mlipdb.trainers.conventions import check_conventions, unaligned_words
 from mlipdb.trainers.devices import from_first
+from mlipdb.trainers.found_part import FoundPart, Reading, find_part
+from mlipdb.trainers.foundation_reference import reference_shift
+from mlipdb.trainers.foundation_weights import foundation_facts, foundation_model, require_known
+from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.recipe import Recipe
+from mlipdb.trainers.replay_data import ReplayData, find_replay, repeats
 from mlipdb.trainers.student import DataFacts, data_facts, student_edges
-from mlipdb.trainers.survey import Survey, survey
+from mlipdb.trainers.survey import Survey
 from mlipdb.trainers.teacher_forces import teacher_forces_mae
 
-GIB = 1024**3
 Say = Callable[[str], None]
 
 
@@ -53,11 +57,21 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Replayed:
+    """What is replayed: the part to validate with, its energy convention, and the name of its labels' method."""
+
+    validation: Part
+    convention: Convention
+    method: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Prepared:
     """Train and validation parts, the shapes that batches are padded to, and what the model takes from the data.
 
-    report is plain data for the run row: counts, what is missing, how the teacher's energies fit. teacher_forces_mae is
-    of the teacher against the labels, meV/Å; None where the recipe does not ask for it or nothing has both.
+    The train part ends with what is replayed, where there is replay. report is plain data for the run row: counts, what
+    is missing, how the teacher's energies fit. teacher_forces_mae is of the teacher against the labels, meV/Å; None
+    where the recipe does not ask for it or nothing has both.
     """
 
     train: Part
@@ -66,21 +80,33 @@ class Prepared:
     facts: DataFacts
     report: dict[str, Any]
     teacher_forces_mae: float | None = None
+    replay: Replayed | None = None
+    method: str = ""  # of the labels, by name; empty for those that came with the structures
 
     @property
     def digest(self) -> bytes:
         """A checksum of all that batches and models are made from; processes that train together have the same."""
-        tables = [part.sizes.table.tobytes() + part.feed.ids.tobytes() for part in (self.train, self.validation)]
+        parts = [self.train, self.validation, *([] if self.replay is None else [self.replay.validation])]
+        tables = [part.sizes.table.tobytes() + part.feed.ids.tobytes() for part in parts]
         return hashlib.sha256(b"".join(tables) + repr((self.shapes, self.facts)).encode()).digest()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Found:
-    """What one pass over a part of the data found, and where its records come from."""
+class _Data:
+    """What was read: the parts of the subset, and what is replayed."""
 
-    ids: Int64[np.ndarray, " structures"]
-    source: RecordSource
-    survey: Survey
+    train: FoundPart
+    validation: FoundPart
+    replay: ReplayData | None
+
+    @property
+    def parts(self) -> list[FoundPart]:
+        """All of them."""
+        return [
+            self.train,
+            self.validation,
+            *([] if self.replay is None else [self.replay.train, self.replay.validation]),
+        ]
 
 
 def prepare(
@@ -90,25 +116,59 @@ def prepare(
 
     Raises TrainError when something that the recipe asks for is not in the data.
     """
-    train = _find(db, subset, part="train", recipe=recipe, teacher_id=teacher_id)
-    validation = _find(db, subset, part="validation", recipe=recipe, teacher_id=None)
-    _check_labels(train.survey, recipe=recipe)
-    check_conventions(db, subset, train.survey, method_id=label_method(db, recipe))
-    facts = data_facts(_statistics(db, subset, train.survey, recipe=recipe), elements=subset_elements(db, subset))
-    _say_unseen(train.survey, facts=facts, say=say)
-    alignment = None if teacher_id is None else _align_teacher(train.survey, recipe=recipe, say=say)
-    convention = _convention(facts, alignment, recipe=recipe)
-    rows = 0 if teacher_id is None else recipe.distillation.rows_per_structure
+    elements, foundation = subset_elements(db, subset), _foundation(recipe)
+    data = _read(db, subset, recipe=recipe, foundation=foundation, teacher_id=teacher_id)
+    _check_labels(data.train.survey, recipe=recipe)
+    check_conventions(db, subset, data.train.survey, method_id=label_method(db, recipe))
+    if foundation is None:
+        shift, facts = None, data_facts(_statistics(db, subset, data.train.survey, recipe=recipe), elements=elements)
+    else:
+        require_known(foundation, elements, of=f"subset {subset.name!r}")
+        shift = reference_shift(db, subset, data.train, foundation=foundation, recipe=recipe)
+        facts = shift.applied(foundation_facts(foundation))
+        say(shift.text)
+    unseen = _unseen(data.train.survey, elements, say=say)
+    alignment = None if teacher_id is None else _align_teacher(data.train.survey, recipe=recipe, say=say)
     forces_mae = _teacher_forces_mae(db, subset, recipe=recipe, teacher_id=teacher_id, say=say)
-    shapes = _shapes(train, validation, recipe=recipe, devices=devices, say=say)
+    rows = 0 if teacher_id is None else recipe.distillation.rows_per_structure
+    report = _report(data, facts=facts, unseen=unseen, alignment=alignment)
+    report |= {} if shift is None else {"e0": shift.describe()}
     return Prepared(
-        train=_part(train, convention=convention, recipe=recipe, rows=rows),
-        validation=_part(validation, convention=convention, recipe=recipe, rows=0),
-        shapes=shapes,
+        **_parts(data, convention=_convention(facts, alignment, recipe=recipe), recipe=recipe, rows=rows, say=say),
+        shapes=_shapes(data.parts, recipe=recipe, devices=devices, say=say),
         facts=facts,
-        report=_report(train.survey, validation.survey, facts=facts, alignment=alignment)
-        | ({} if forces_mae is None else {"teacher_forces_mae": forces_mae}),
+        report=report | ({} if forces_mae is None else {"teacher_forces_mae": forces_mae}),
         teacher_forces_mae=forces_mae,
+        method=recipe.data.method,
+    )
+
+
+def _foundation(recipe: Recipe) -> AbstractModel | None:
+    return foundation_model(recipe) if recipe.finetune.foundation else None
+
+
+def _read(
+    db: Database, subset: FrozenSubset, *, recipe: Recipe, foundation: AbstractModel | None, teacher_id: int | None
+) -> _Data:
+    """One pass over everything that is learnt and validated with, with the edges of the model that is trained."""
+    cutoff, needs = student_edges(recipe.model)
+    if foundation is not None:
+        cutoff, needs = float(foundation.cutoff), foundation.graph_needs
+    replays = foundation is not None and bool(recipe.finetune.replay) and recipe.finetune.replay_weight > 0
+    reading = Reading(
+        cutoff=cutoff,
+        needs=needs,
+        energy=recipe.data.energy,
+        method_id=label_method(db, recipe),
+        memory=0.45 if replays else 0.9,
+    )
+    taught = replace(reading, teacher_id=teacher_id)
+    return _Data(
+        train=find_part(db, subset.splits["train"], taught, recipe=recipe),
+        validation=find_part(
+            db, subset.splits["validation"], replace(reading, memory=reading.memory / 9), recipe=recipe
+        ),
+        replay=find_replay(db, recipe, foundation=foundation, reading=reading) if replays and foundation else None,
     )
 
 
@@ -162,39 +222,64 @@ def subset_elements(db: Database, subset: FrozenSubset) -> frozenset[int]:
         return frozenset(session.scalars(query.distinct()))
 
 
-def _find(db: Database, subset: FrozenSubset, *, part: str, recipe: Recipe, teacher_id: int | None) -> _Found:
-    ids = subset.splits[part]
-    cutoff, needs = student_edges(recipe.model)
-    source = RecordSource(
-        db,
-        cutoff=cutoff,
-        needs=needs,
-        method_id=label_method(db, recipe),
-        teacher_id=teacher_id,
-        budget=int(recipe.data.cache_gib * GIB * (0.9 if part == "train" else 0.1)),
-        threads=recipe.data.threads,
-    )
-    return _Found(ids=ids, source=source, survey=survey(source.stream(ids), energy=recipe.data.energy))
+def _parts(data: _Data, *, convention: Convention, recipe: Recipe, rows: int, say: Say) -> dict[str, Any]:
+    """The parts of Prepared; those to train on have so many Hessian rows a structure.
+
+    With replay all feeds name heads, so that no batch needs a compilation of its own.
+    """
+    make = partial(_part, convention=convention, recipe=recipe)
+    if data.replay is None:
+        return {"train": make(data.train, row_count=rows), "validation": make(data.validation)}
+    replay, times = data.replay, 1 + repeats(len(data.train.ids), len(data.replay.train.ids))
+    if times > 1:
+        say(
+            f"{len(data.train.ids)} structures to train on are few beside {len(replay.train.ids)} replayed ones: each "
+            f"comes {times} times in an epoch"
+        )
+    empty = replay.validation.nothing
+    validation = make(data.validation, replayed=(empty, replay.convention))
+    kept = make(data.train.nothing, replayed=(replay.validation, replay.convention))
+    return {
+        "train": make(data.train, times=times, row_count=rows, replayed=(replay.train, replay.convention)),
+        "validation": validation,
+        "replay": Replayed(validation=kept, convention=replay.convention, method=replay.method),
+    }
 
 
-def _part(found: _Found, *, convention: Convention, recipe: Recipe, rows: int) -> Part:
+def _part(
+    found: FoundPart,
+    *,
+    convention: Convention,
+    recipe: Recipe,
+    row_count: int = 0,
+    times: int = 1,
+    replayed: tuple[FoundPart, Convention] | None = None,
+) -> Part:
+    """A part whose structures come so many times, followed by what is replayed."""
+    ids, sizes = [found.ids] * times, [found.survey.sizes] * times
+    replay = None
+    if replayed is not None:
+        other, its_own = replayed
+        replay = Replay(source=other.source, convention=its_own, start=times * len(found.ids))
+        ids, sizes = [*ids, other.ids], [*sizes, other.survey.sizes]
     feed = Feed(
         source=found.source,
-        ids=found.ids,
+        ids=np.concatenate(ids),
         convention=convention,
-        row_count=rows,
+        replay=replay,
+        row_count=row_count,
         seed=recipe.seed,
         threads=recipe.data.threads,
     )
-    return Part(feed=feed, sizes=found.survey.sizes)
+    return Part(feed=feed, sizes=joined(sizes))
 
 
-def _shapes(train: _Found, validation: _Found, *, recipe: Recipe, devices: int, say: Say) -> tuple[GraphShape, ...]:
-    """Shapes for both parts, so that validation compiles no more of them; a step's graphs are shared by devices."""
-    sizes = joined([train.survey.sizes, validation.survey.sizes])
+def _shapes(parts: list[FoundPart], *, recipe: Recipe, devices: int, say: Say) -> tuple[GraphShape, ...]:
+    """Shapes for all parts, so that validation compiles no more of them; a step's graphs are shared by devices."""
+    sizes = joined([part.survey.sizes for part in parts])
     graphs, edges = max(1, recipe.batch.graphs // devices), recipe.batch.edges // devices
     shapes = choose_shapes(sizes, graphs=graphs, edges=edges)
-    if text := oversized_text(sizes, np.concatenate([train.ids, validation.ids]), shapes=shapes):
+    if text := oversized_text(sizes, np.concatenate([part.ids for part in parts]), shapes=shapes):
         say(text)
     return shapes
 
@@ -202,6 +287,8 @@ def _shapes(train: _Found, validation: _Found, *, recipe: Recipe, devices: int, 
 def _check_labels(found: Survey, *, recipe: Recipe) -> None:
     if not len(found):
         raise TrainError("the subset's train part is empty; freeze a larger subset or other fractions")
+    if recipe.finetune.foundation and found.forces_missing < len(found):
+        return  # the foundation's energies are better than none
     if not found.has_energy.any():
         kinds = ", ".join(kind for kind in ENERGY_KINDS if kind != recipe.data.energy)
         raise TrainError(
@@ -209,18 +296,18 @@ def _check_labels(found: Survey, *, recipe: Recipe) -> None:
         )
 
 
-def _unseen(train: Survey, facts: DataFacts) -> list[str]:
-    """Symbols of the subset's elements that no structure to train on has."""
-    return [SYMBOLS[number] for number in facts.atomic_numbers if number not in train.elements]
+def _unseen(train: Survey, elements: Iterable[int], *, say: Say) -> list[str]:
+    """Symbols of the subset's elements that no structure to train on has.
 
-
-def _say_unseen(train: Survey, *, facts: DataFacts, say: Say) -> None:
-    """Without this, an error of electronvolts in a held-out part looks like a bad model."""
-    if unseen := _unseen(train, facts):
+    They are said: without that, an error of electronvolts in a held-out part looks like a bad model.
+    """
+    unseen = [SYMBOLS[number] for number in sorted(elements) if number not in train.elements]
+    if unseen:
         say(
             f"WARNING: {', '.join(unseen)} are in the subset but in no structure to train on; energies of held-out "
             "structures with them cannot be right. Widen the subset or its train part"
         )
+    return unseen
 
 
 def _align_teacher(found: Survey, *, recipe: Recipe, say: Say) -> Alignment:
@@ -253,15 +340,16 @@ def _convention(facts: DataFacts, alignment: Alignment | None, *, recipe: Recipe
     return Convention(energy=recipe.data.energy, e0=e0, offsets=offsets)
 
 
-def _report(train: Survey, validation: Survey, *, facts: DataFacts, alignment: Alignment | None) -> dict[str, Any]:
+def _report(data: _Data, *, facts: DataFacts, unseen: list[str], alignment: Alignment | None) -> dict[str, Any]:
+    train = data.train.survey
     report: dict[str, Any] = {
-        "structures": {"train": len(train), "validation": len(validation)},
+        "structures": {"train": len(train), "validation": len(data.validation.survey)},
         "without_label": {
             "energy": int((~train.has_energy).sum()),
             "forces": train.forces_missing,
             "stress": train.stress_missing,
         },
-        "elements_not_in_train": _unseen(train, facts),
+        "elements_not_in_train": unseen,
         "scale": facts.scale,
         "shift": facts.shift,
         "avg_n_neighbors": facts.avg_n_neighbors,
@@ -270,6 +358,10 @@ def _report(train: Survey, validation: Survey, *, facts: DataFacts, alignment: A
         report["alignment"] = alignment.describe()
         report["without_label"]["atomic_energies"] = int((~train.has_atomic_energies).sum())
         report["hessian_rows"] = train.hessian_rows
+    if data.replay is not None:
+        sizes = {"train": len(data.replay.train.survey), "validation": len(data.replay.validation.survey)}
+        times = 1 + repeats(len(train), sizes["train"])
+        report["replay"] = {"structures": sizes, "method": data.replay.method, "target_times": times}
     return report
 
 

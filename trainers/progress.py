@@ -113,6 +113,8 @@ class EpochEnd:
         text = f"epoch {number}/{self.epochs}: train loss {train['loss']:.4g}"
         if validation is not None:
             text += f", validation loss {validation['loss']:.4g}  {errors_text(validation)}"
+        if replayed := (self.entry.get("replay") or {}).get("validation"):
+            text += f", replay loss {replayed['loss']:.4g}  {errors_text(replayed)}"
         return text + ("  best" if self.best else "")
 
 

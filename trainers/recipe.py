@@ -79,6 +79,40 @@ class LogRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FinetuneRecipe:
+    """What a run starts from, where that is a trained model; an empty foundation means random weights.
+
+    foundation is a path, PATH@HEAD for one head of several, and sha256 the checksum of its weights. learns are patterns
+    of the names of arrays that learn; with lora_rank above 0 only low-rank changes of all matrices do, times
+    lora_alpha / lora_rank. head is what the new readout is called. e0 is reestimate (offsets to the foundation's,
+    fitted on the labels), foundation, or as for data.e0.
+
+    replay names a frozen subset, replay_method the method of its labels (empty: those that came with the structures),
+    replay_energy which of their energies (empty: data.energy); their mean loss counts replay_weight times beside the
+    target's. When the replay force error of validation is above replay_bound times that at the start and above
+    replay_allowance (meV/Å), the run stops, or lowers its rate to half; bound 0 for never. patience ends the run after
+    as many validations without a better one; 0 for never.
+    """
+
+    foundation: str = ""
+    sha256: str = ""
+    strategy: str = ""
+    head: str = "target"
+    e0: str = "reestimate"
+    learns: tuple[str, ...] = ("*",)
+    lora_rank: int = 0
+    lora_alpha: float = 1.0
+    replay: str = ""
+    replay_method: str = ""
+    replay_energy: Literal["", "energy_uncorrected", "energy_corrected", "free_energy", "energy_zero"] = ""
+    replay_weight: float = 1.0
+    replay_bound: float = 0.0
+    replay_allowance: float = 10.0
+    replay_action: Literal["stop", "lower"] = "stop"
+    patience: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Every setting of a run. model holds the entry point of `mlipdb.models` and that model's own options.
 
@@ -98,3 +132,4 @@ class Recipe:
     batch: BatchRecipe = field(default_factory=BatchRecipe)
     checkpoint: CheckpointRecipe = field(default_factory=CheckpointRecipe)
     log: LogRecipe = field(default_factory=LogRecipe)
+    finetune: FinetuneRecipe = field(default_factory=FinetuneRecipe)

@@ -1,11 +1,12 @@
 """What a recipe must be beyond the types of its settings."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 
 from mlipdb import registry
 from mlipdb.errors import ConfigError, did_you_mean
-from mlipdb.trainers.recipe import Recipe
+from mlipdb.trainers.recipe import FinetuneRecipe, Recipe
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -22,6 +23,7 @@ def check_recipe(recipe: Recipe) -> None:
             f"recipe key 'optimizer.amsgrad' goes with adamw, not with {recipe.optimizer.name}; "
             "set optimizer.name=adamw or optimizer.amsgrad=false"
         )
+    _check_finetune(recipe.finetune)
     for loss, points in recipe.loss_schedule.items():
         _check_schedule(recipe, loss, points)
 
@@ -50,6 +52,22 @@ def _check_ranges(recipe: Recipe) -> None:
         _require(value >= 0, key, value, "must be 0 or more")
     _require(optimizer.plateau_factor < 1, "optimizer.plateau_factor", optimizer.plateau_factor, "must be below 1")
     _require(0 <= optimizer.ema_decay < 1, "optimizer.ema_decay", optimizer.ema_decay, "must be 0 or more and below 1")
+
+
+def _check_finetune(recipe: FinetuneRecipe) -> None:
+    not_negative = {
+        "lora_rank": recipe.lora_rank,
+        "replay_weight": recipe.replay_weight,
+        "replay_bound": recipe.replay_bound,
+        "replay_allowance": recipe.replay_allowance,
+        "patience": recipe.patience,
+    }
+    for key, value in not_negative.items():
+        _require(value >= 0, f"finetune.{key}", value, "must be 0 or more")
+    _require(recipe.lora_alpha > 0, "finetune.lora_alpha", recipe.lora_alpha, "must be above 0")
+    _require(bool(recipe.learns), "finetune.learns", list(recipe.learns), 'must name arrays, such as ["*"] for all')
+    plain = bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", recipe.head))
+    _require(plain, "finetune.head", repr(recipe.head), "must be of letters, digits, dots, - and _")
 
 
 def _check_schedule(recipe: Recipe, loss: str, points: Sequence[Sequence[float]]) -> None:

@@ -16,6 +16,7 @@ from mlipdb.trainers.losses import Term, WeightedLosses
 from mlipdb.trainers.metrics import Sums, error_sums
 from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.models.derive import predict, predict_with_rows
+from mlipdb.trainers.models.lora import Adapted, effective
 from mlipdb.trainers.optimizer import averaged, trainable
 from mlipdb.trainers.soundness import sound_graphs
 
@@ -23,15 +24,15 @@ from mlipdb.trainers.soundness import sound_graphs
 class TrainState(eqx.Module):
     """Everything that a step changes. average holds the moving averages of the arrays that learn, None elsewhere."""
 
-    model: AbstractModel
+    model: AbstractModel | Adapted
     average: PyTree
     optimizer: PyTree
     step: Int[Array, ""]
 
     @property
-    def averaged_model(self) -> AbstractModel:
-        """The model with averaged weights: what is validated and kept."""
-        combined: AbstractModel = eqx.combine(self.average, self.model)
+    def averaged_model(self) -> AbstractModel | Adapted:
+        """The model with averaged weights: what is validated and, with low-rank changes merged, kept."""
+        combined: AbstractModel | Adapted = eqx.combine(self.average, self.model)
         return combined
 
 
@@ -49,34 +50,43 @@ class Outcome(eqx.Module):
     sound: Bool[Array, "devices graphs"]
 
 
-def initial_state(model: AbstractModel, optimizer: optax.GradientTransformation) -> TrainState:
-    """Step 0: averages are the weights. Every array is copied, because a step gives its state's memory away."""
+def initial_state(
+    model: AbstractModel | Adapted, optimizer: optax.GradientTransformation, learns: tuple[str, ...] = ("*",)
+) -> TrainState:
+    """Step 0: averages are the weights. Every array is copied, because a step gives its state's memory away.
+
+    learns are patterns of the names of arrays that learn; averages and the optimizer's state are of these only.
+    """
     model = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True) if eqx.is_array(leaf) else leaf, model)
-    parameters = eqx.filter(model, trainable(model))
+    parameters = eqx.filter(model, trainable(model, learns))
     average = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), parameters)
     return TrainState(model, average, optimizer.init(parameters), jnp.zeros((), jnp.int32))
 
 
 Inputs = tuple[Batch, Float[Array, ""], WeightedLosses]
 TrainStep = Callable[[Inputs, TrainState], tuple[TrainState, Outcome]]
-EvaluateStep = Callable[[AbstractModel, Batch], Outcome]
+EvaluateStep = Callable[[AbstractModel | Adapted, Batch], Outcome]
 Total = Callable[[Any], Any]
 
 
 def make_train_step(
-    optimizer: optax.GradientTransformation, *, ema_decay: float, mesh: Mesh | None = None
+    optimizer: optax.GradientTransformation,
+    *,
+    ema_decay: float,
+    mesh: Mesh | None = None,
+    learns: tuple[str, ...] = ("*",),
 ) -> TrainStep:
     """A compiled function from ((batch, learning rate, losses), state) to (state, outcome); it consumes the state.
 
     Other weights of the same losses need no other compilation. With a mesh, batches are stacked along a leading axis,
-    one for each device.
+    one for each device. learns are those of initial_state; other arrays keep every bit.
     """
 
     @eqx.filter_jit(donate="all-except-first")
     def train_step(inputs: Inputs, state: TrainState) -> tuple[TrainState, Outcome]:
         batch, rate, losses = inputs
-        gradient, outcome = gradient_and_outcome(state.model, batch, losses=losses, mesh=mesh)
-        parameters, fixed = eqx.partition(state.model, trainable(state.model))
+        gradient, outcome = gradient_and_outcome(state.model, batch, losses=losses, mesh=mesh, learns=learns)
+        parameters, fixed = _parts(state.model, learns)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, parameters)
         parameters = jax.tree.map(lambda value, update: value + rate * update, parameters, updates)
         average = averaged(state.average, parameters, step=state.step, decay=ema_decay)
@@ -91,11 +101,11 @@ def make_evaluate_step(losses: WeightedLosses, *, mesh: Mesh | None = None) -> E
     """A compiled function from (model, batch) to its outcome; with a mesh batches are stacked as for training."""
 
     def evaluated(shared: PyTree, own: Batch, total: Total) -> tuple[PyTree, Bool[Array, " graphs"]]:
-        loss, (terms, errors, sound) = _local_loss(*_parts(shared), own, losses=losses, total=total)
+        loss, (terms, errors, sound) = _local_loss(*_parts(shared, ("*",)), own, losses=losses, total=total)
         return (loss, terms, errors), sound
 
     @eqx.filter_jit
-    def evaluate_step(model: AbstractModel, batch: Batch) -> Outcome:
+    def evaluate_step(model: AbstractModel | Adapted, batch: Batch) -> Outcome:
         (loss, terms, errors), sound = _everywhere(evaluated, model, batch, mesh=mesh)
         return Outcome(loss, terms, errors, jnp.isfinite(loss), sound)
 
@@ -103,7 +113,12 @@ def make_evaluate_step(losses: WeightedLosses, *, mesh: Mesh | None = None) -> E
 
 
 def gradient_and_outcome(
-    model: AbstractModel, batch: Batch, *, losses: WeightedLosses, mesh: Mesh | None = None
+    model: AbstractModel | Adapted,
+    batch: Batch,
+    *,
+    losses: WeightedLosses,
+    mesh: Mesh | None = None,
+    learns: tuple[str, ...] = ("*",),
 ) -> tuple[PyTree, Outcome]:
     """Gradient of the loss by the arrays that learn, and the outcome, both of all devices together."""
 
@@ -113,7 +128,9 @@ def gradient_and_outcome(
         (loss, (terms, errors, sound)), gradient = differentiate(parameters, fixed, own, losses=weighed, total=total)
         return (gradient, loss, terms, errors), sound
 
-    (gradient, loss, terms, errors), sound = _everywhere(differentiated, (*_parts(model), losses), batch, mesh=mesh)
+    (gradient, loss, terms, errors), sound = _everywhere(
+        differentiated, (*_parts(model, learns), losses), batch, mesh=mesh
+    )
     return gradient, Outcome(loss, terms, errors, jnp.isfinite(loss), sound)
 
 
@@ -146,8 +163,8 @@ def _everywhere(
     return found
 
 
-def _parts(model: AbstractModel) -> tuple[PyTree, PyTree]:
-    parameters, fixed = eqx.partition(model, trainable(model))
+def _parts(model: AbstractModel | Adapted, learns: tuple[str, ...]) -> tuple[PyTree, PyTree]:
+    parameters, fixed = eqx.partition(model, trainable(model, learns))
     return parameters, fixed
 
 
@@ -155,7 +172,7 @@ def _local_loss(
     parameters: PyTree, fixed: PyTree, batch: Batch, *, losses: WeightedLosses, total: Total
 ) -> tuple[Float[Array, ""], tuple[dict[str, Term], dict[str, Sums], Bool[Array, " graphs"]]]:
     """This device's part of the loss, with its sums; counts of other devices come in through total."""
-    prediction, hessian = _predicted(eqx.combine(parameters, fixed), batch, needs=losses.needs)
+    prediction, hessian = _predicted(effective(eqx.combine(parameters, fixed)), batch, needs=losses.needs)
     loss, terms = losses(prediction, hessian, batch, total=total)
     return loss, (terms, error_sums(prediction, batch), sound_graphs(prediction, hessian, batch))
 

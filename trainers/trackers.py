@@ -65,8 +65,9 @@ def make_trackers(log: LogRecipe, folder: Path, *, config: Mapping[str, Any]) ->
 
 def epoch_numbers(ended: EpochEnd) -> Iterator[tuple[str, float]]:
     """Every number of an epoch by name, such as validation/forces_mae; those that are missing are left out."""
-    for part in ("train", "validation"):
-        for name, value in (ended.entry[part] or {}).items():
+    replay = {f"replay/{part}": found for part, found in (ended.entry.get("replay") or {}).items()}
+    for part, found in {"train": ended.entry["train"], "validation": ended.entry["validation"], **replay}.items():
+        for name, value in (found or {}).items():
             if value is not None:
                 yield f"{part}/{name}", float(value)
     yield from ((f"weight/{name}", float(value)) for name, value in ended.entry.get("weights", {}).items())

@@ -1,7 +1,7 @@
 """Training from a database: freeze the subset, prepare, run the loop, and keep the run in the catalog."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from mlipdb.subsets import subset as subsets
 from mlipdb.subsets.subset import FrozenSubset
 from mlipdb.trainers.cookbook import load_recipe, save_recipe
 from mlipdb.trainers.devices import all_devices, from_first, is_first, others_needed, require_same
-from mlipdb.trainers.loop import Run, run_training
+from mlipdb.trainers.loop import Run, run_training, stopped
 from mlipdb.trainers.position import Position
 from mlipdb.trainers.prepare import Prepared, Say, label_method, prepare
 from mlipdb.trainers.progress import Reporter
@@ -46,6 +46,7 @@ class _Plan:
     teacher_id: int | None
     method_id: int | None
     accepted: bool = False  # labels that contradict others
+    parent: str | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -68,12 +69,14 @@ def train(
     teacher: str | None = None,
     name: str | None = None,
     accept_labels: bool = False,
+    parent: str | None = None,
 ) -> TrainResult:
     """Train a student on a frozen subset, or on a filter, which is frozen first.
 
     teacher names the method whose atomic energies and Hessian rows are learnt beside the labels. Raises TrainError
     where a teacher's labels contradict the DFT labels, unless accept_labels says that this is known; MlipdbError when
     the data lacks what the recipe needs, TrainError when the training goes astray: the run's row then says ``failed``.
+    parent is the run that a fine-tuning starts from.
 
     Of several processes (devices.join) all call this alike; the first alone writes and speaks.
     """
@@ -82,7 +85,7 @@ def train(
         plan = _planned(
             db, subset, recipe=recipe, teacher=teacher, name=name, accept_labels=accept_labels, say=reporter.say
         )
-        _register(db, plan)
+        _register(db, replace(plan, parent=parent))
         return plan.name.encode()
 
     return _guarded(db, _plan(db, from_first(begin).decode()), reporter=reporter, go_on=False)
@@ -168,6 +171,7 @@ def _register(db: Database, plan: _Plan) -> None:
         subset=plan.subset,
         methods={"teacher": plan.teacher_id, "label": recipe.data.method or "source", "energy": recipe.data.energy},
         path=folder,
+        parent=plan.parent,
     )
     _make_folder(folder, recipe=recipe)
 
@@ -203,7 +207,7 @@ def _run(db: Database, plan: _Plan, *, reporter: Reporter, go_on: bool) -> Train
     folder = run_folder(db, plan.name)
 
     def on_epoch(position: Position) -> None:
-        update_run(db, plan.name, state="running", metrics=_metrics(prepared, position))
+        update_run(db, plan.name, state="running", metrics=_metrics(prepared, position, recipe=plan.recipe))
 
     run = Run(
         prepared=prepared,
@@ -215,7 +219,7 @@ def _run(db: Database, plan: _Plan, *, reporter: Reporter, go_on: bool) -> Train
         devices=devices,
     )
     with others_needed(plan.name):
-        metrics = _metrics(prepared, run_training(run, resume=go_on))
+        metrics = _metrics(prepared, run_training(run, resume=go_on), recipe=plan.recipe)
 
     def finish() -> bytes:
         update_run(db, plan.name, state="finished", metrics=metrics)
@@ -226,7 +230,9 @@ def _run(db: Database, plan: _Plan, *, reporter: Reporter, go_on: bool) -> Train
     return TrainResult(name=plan.name, subset=plan.subset.name, folder=folder, best=best, metrics=metrics)
 
 
-def _metrics(prepared: Prepared, position: Position) -> dict[str, Any]:
-    """What the run row holds: facts of the data, then the epochs behind."""
+def _metrics(prepared: Prepared, position: Position, *, recipe: Recipe) -> dict[str, Any]:
+    """What the run row holds: facts of the data, then the epochs behind; of a fine-tuning how it began and ended."""
     best = {"epoch": position.best_epoch, "loss": position.best_loss}
-    return {"data": prepared.report, "best": best, "epochs": list(position.history)}
+    found = {"data": prepared.report, "best": best, "epochs": list(position.history)}
+    reason = stopped(recipe, position)
+    return found | ({"start": position.start} if position.start else {}) | ({"stopped": reason} if reason else {})

@@ -6,16 +6,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
+from mlipdb import registry
 from mlipdb.errors import TrainError
 from mlipdb.trainers.archive import read_arrays, read_document
 from mlipdb.trainers.arrays import named_arrays, with_arrays
 from mlipdb.trainers.batching.packing import plan_epoch
 from mlipdb.trainers.checkpoint import MODEL, blank_model, model_document
 from mlipdb.trainers.devices import Devices, from_first
+from mlipdb.trainers.foundation import start_model
 from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.models.fitted import BATCHES, AbstractFitted
+from mlipdb.trainers.models.lora import Adapted, adapt, effective
 from mlipdb.trainers.optimizer import make_optimizer
 from mlipdb.trainers.position import Position
 from mlipdb.trainers.prepare import Prepared, Say
@@ -40,7 +44,7 @@ def first_state(
     def own() -> tuple[TrainState, Position]:
         place = last_checkpoint(folder) if resume else None
         if place is None:
-            return initial_state(_new_model(prepared, recipe, say=say), make_optimizer(recipe.optimizer)), Position()
+            return _initial(_new_model(prepared, recipe, say=say), recipe), Position()
         document = read_document(place)
         _check_devices(document["notes"], devices, say=say)
         return _filled(document, read_arrays(place, document, STATE), recipe=recipe, where=str(place))
@@ -60,7 +64,7 @@ def keep_state(
 
     The arrays are copied now, since the next step takes the state's memory; the writing may be done by another thread.
     """
-    model = state.averaged_model
+    model = effective(state.averaged_model)
     document = _document(model, recipe=recipe, position=position, devices=devices.count)
     groups = {MODEL: _copied(named_arrays(model)), STATE: _copied(named_arrays(state))}
     return lambda: add_checkpoint(folder, position.name, document, groups, best=best)
@@ -68,15 +72,21 @@ def keep_state(
 
 def _document(model: AbstractModel, *, recipe: Recipe, position: Position, devices: int) -> dict[str, Any]:
     notes = {"position": position.to_json(), "energy": recipe.data.energy, "devices": devices}
-    return model_document(model, name=str(recipe.model.get("name", "nequix")), notes=notes)
+    return model_document(model, name=registry.name_of("mlipdb.models", type(model)), notes=notes)
 
 
 def _copied(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: np.array(array, copy=True) for name, array in arrays.items()}
 
 
-def _new_model(prepared: Prepared, recipe: Recipe, *, say: Say) -> AbstractModel:
-    """A student with random weights, and with what it fits on batches where it does that."""
+def _initial(model: AbstractModel | Adapted, recipe: Recipe) -> TrainState:
+    return initial_state(model, make_optimizer(recipe.optimizer), recipe.finetune.learns)
+
+
+def _new_model(prepared: Prepared, recipe: Recipe, *, say: Say) -> AbstractModel | Adapted:
+    """The foundation, prepared; without one, a student with random weights, and with what it fits on batches."""
+    if recipe.finetune.foundation:
+        return start_model(prepared, recipe, say=say)
     model = make_student(recipe.model, prepared.facts, seed=recipe.seed)
     if isinstance(model, AbstractFitted) and not model.is_fitted:
         train = prepared.train
@@ -103,12 +113,20 @@ def _check_devices(notes: Mapping[str, Any], devices: Devices, *, say: Say) -> N
 def _filled(
     document: Mapping[str, Any], arrays: Mapping[str, np.ndarray], *, recipe: Recipe, where: str
 ) -> tuple[TrainState, Position]:
-    state = initial_state(blank_model(document), make_optimizer(recipe.optimizer))
+    state = _initial(_adapted(blank_model(document), recipe), recipe)
     return with_arrays(state, arrays, where=where), Position(**document["notes"]["position"])
 
 
+def _adapted(model: AbstractModel, recipe: Recipe) -> AbstractModel | Adapted:
+    """The model with room for the low-rank changes that the recipe asks for, if it does."""
+    tuned = recipe.finetune
+    if not tuned.lora_rank:
+        return model
+    return adapt(model, rank=tuned.lora_rank, alpha=tuned.lora_alpha, key=jax.random.key(0))
+
+
 def _packed(state: TrainState, position: Position, *, recipe: Recipe) -> bytes:
-    document = _document(state.model, recipe=recipe, position=position, devices=0)
+    document = _document(effective(state.model), recipe=recipe, position=position, devices=0)
     text = np.frombuffer(json.dumps(document).encode(), np.uint8)
     stream = io.BytesIO()
     np.savez(stream, allow_pickle=False, **{DOCUMENT: text}, **named_arrays(state))

@@ -12,6 +12,7 @@ from mlipdb.subsets.subset import SplitLeakWarning as SplitLeakWarning
 from mlipdb.subsets.subset import SubsetDiff as SubsetDiff
 from mlipdb.subsets.subset import diff as diff
 from mlipdb.subsets.subset import freeze as freeze
+from mlipdb.subsets.subset import freeze_chosen as freeze_chosen
 from mlipdb.subsets.subset import load as load
 from mlipdb.subsets.subset import materials_per_part as materials_per_part
 from mlipdb.subsets.subset import names as names

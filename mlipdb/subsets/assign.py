@@ -1,5 +1,6 @@
 """The part of each member of a subset, for splits that ask more than the name of its material or frame."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from mlipdb.catalog import StructureElement, StructureRow, StructureTag, Tag
 from mlipdb.errors import ConfigError
 from mlipdb.structures import SYMBOLS
-from mlipdb.subsets.splits import PART_NAMES, PARTS, Split
+from mlipdb.subsets.splits import PART_NAMES, PARTS, Split, uniform
 
 CHUNK = 500  # below every database's limit of bound parameters
 
@@ -36,6 +37,22 @@ def assign(session: Session, split: Split, members: Members) -> Assigned:
     """The part of each member. Raises ConfigError where the source or the file names none for some of them."""
     parts = _parts(session, split, members)
     return Assigned(parts, _shared_materials(members, parts))
+
+
+def held_back(materials: Sequence[str], *, percent: float, seed: int) -> list[str]:
+    """Train or validation for each member: whole materials are held back until they hold that many per cent.
+
+    The seed decides their order. At least one structure is held back, but never the last material.
+    """
+    sizes = Counter(materials)
+    wanted, held = max(1.0, len(materials) * percent / 100), 0
+    back: set[str] = set()
+    for material in sorted(sizes, key=lambda key: (uniform(f"validation:{key}", seed=seed), key))[: len(sizes) - 1]:
+        if held >= wanted or not percent:
+            break
+        back.add(material)
+        held += sizes[material]
+    return ["validation" if material in back else "train" for material in materials]
 
 
 def _parts(session: Session, split: Split, members: Members) -> list[str]:

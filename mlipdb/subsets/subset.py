@@ -17,7 +17,7 @@ from mlipdb.catalog import StructureRow, Subset, SubsetMember
 from mlipdb.database import Database
 from mlipdb.errors import ConfigError, NotFoundError, QueryError, did_you_mean
 from mlipdb.query import check_subset_name, fields, structure_ids
-from mlipdb.subsets.assign import Assigned, Members, actual_fractions, assign
+from mlipdb.subsets.assign import Assigned, Members, actual_fractions, assign, held_back
 from mlipdb.subsets.members import add_members, read_members
 from mlipdb.subsets.split_files import read_split_file
 from mlipdb.subsets.splits import PARTS, Fractions, Split, format_fractions, make_split, parse_fractions
@@ -136,6 +136,27 @@ def freeze(
     if split.given:
         split = replace(split, fractions=actual_fractions(members.parts))
     return _store(db, name, filter=filter, split=split, members=members)
+
+
+def freeze_chosen(
+    db: Database, name: str, ids: Ids, *, about: str, validation: float = 10.0, seed: int = 0
+) -> FrozenSubset:
+    """Store these structures under a name: a choice that no filter describes; about says how it came to be.
+
+    Materials in an order that the seed decides are the validation part until it holds validation per cent, at least
+    one structure; all others are the train part, which is everything where there is one material only. The same choice
+    under that name again is returned as it is. Raises QueryError for a name that cannot be used or without structures,
+    ConfigError when the name holds something else.
+    """
+    check_subset_name(name, fields=fields({}))
+    chosen = np.unique(ids)
+    if not len(chosen):
+        raise QueryError(f"no structure was chosen for subset {name!r}; nothing to freeze")
+    with db.session() as session:
+        facts = read_members(session, chosen)
+    parts = held_back(facts.materials, percent=validation, seed=seed)
+    split = make_split(fractions=(100 - validation, validation, 0), seed=seed)
+    return _store(db, name, filter=about, split=split, members=_Members(chosen, parts, facts.hash))
 
 
 def load(db: Database, name: str) -> FrozenSubset:

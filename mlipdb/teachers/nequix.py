@@ -21,7 +21,7 @@ from mlipdb.teachers.published import PUBLISHED, known_file, published_name
 from mlipdb.trainers.archive import DOCUMENT
 from mlipdb.trainers.batching.neighbours import Neighbours, neighbours
 from mlipdb.trainers.batching.pad import GraphShape, needed_shape, pad_graph
-from mlipdb.trainers.checkpoint import load_model
+from mlipdb.trainers.checkpoint import load_model, read_notes, split_head
 from mlipdb.trainers.graph import AtomicGraph, Prediction
 from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.models.derive import gives_stress, predict, predict_with_rows
@@ -57,13 +57,15 @@ class NequixTeacher:
     def load(cls, name: str, options: TeacherOptions) -> "NequixTeacher":
         """The teacher of a published name, or of a file or checkpoint folder; see TeacherInfo for what is remembered.
 
+        PATH@HEAD is one head of a checkpoint that has several, PATH the first; which one is among the settings.
         A published file is known by its hash, so that it is the same teacher whether given by name or by path.
         """
         options.refuse_unused(name, "device", "dtype", "step")
-        path = options.weights or known_file(name, cache=options.cache, offline=options.offline)
+        given = options.weights or known_file(name, cache=options.cache, offline=options.offline)
+        path, _ = split_head(given)
         if not path.exists():
             raise LabelError(f"no weights at {path}; give a .nqx file or a checkpoint folder with --weights")
-        model = load_model(path) if path.is_dir() else load_nqx(path)[0]
+        model = load_model(given) if path.is_dir() or given != path else load_nqx(path)[0]
         _check_stress(model, path)
         sha256 = hashlib.sha256(_identity(path).read_bytes()).hexdigest()
         known = published_name(sha256)
@@ -79,6 +81,7 @@ class NequixTeacher:
             e0_included=True,
             atomic_numbers=frozenset(model.atomic_numbers),
             functional=None if published is None else published.functional,
+            settings=_head(given),
         )
         return cls(model, info)
 
@@ -160,6 +163,12 @@ def _identity(path: Path) -> Path:
     return path if path.is_file() else (best_checkpoint(path) or path) / DOCUMENT
 
 
+def _head(path: Path) -> dict[str, str]:
+    """The head that labels, where the weights have several: it tells its labels from those of the others."""
+    named = {} if split_head(path)[0].is_file() else read_notes(path)
+    return {"head": named["head"]} if "head" in named else {}
+
+
 def batch_dofs(
     structures: Sequence[Structure], row_numbers: Sequence[Int32[np.ndarray, " _"]], *, graphs: int
 ) -> Int32[np.ndarray, "rows graphs"]:
@@ -196,6 +205,7 @@ def _shape(needed: GraphShape) -> GraphShape:
         atoms=_power_of_two(needed.atoms, smallest=edges // 32),
         edges=edges,
         graphs=_power_of_two(needed.graphs, smallest=64),
+        triplets=_power_of_two(needed.triplets, smallest=4096) if needed.triplets else 0,
     )
 
 

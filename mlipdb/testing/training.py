@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from mlipdb.records import NewLabel, NewStructure
 from mlipdb.structures import Structure, make_structure
 from mlipdb.subsets.subset import freeze
 from mlipdb.testing.potential import PairPotential
+from mlipdb.trainers.models.nequix import NequixConfig
 
 OXYGEN_SHIFT = 0.5  # eV per oxygen atom that the labels have more than the teacher: another convention
 TINY = (
@@ -28,6 +30,13 @@ TINY = (
     "data.threads=1",
 )  # over the recipe nano: a student that compiles in seconds
 ELEMENTS = ((1, 8), (1, 6), (6, 8))
+
+
+def tiny_nequix(atomic_numbers: tuple[int, ...], e0: tuple[float, ...], **settings: Any) -> NequixConfig:
+    """A Nequix of two layers with scalars and vectors, which compiles in seconds; its cutoff is 3 Å."""
+    sizes = {"hidden_irreps": "8x0e + 4x1o", "lmax": 1, "n_layers": 2, "cutoff": 3.0}
+    radial = {"radial_basis_size": 4, "radial_mlp_size": 8, "radial_mlp_layers": 1}
+    return NequixConfig(atomic_numbers=atomic_numbers, e0=e0, **{**sizes, **radial, **settings})
 
 
 DFT = Method(kind="dft", name="toy-dft")

@@ -3,16 +3,21 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import json, sys
+from dataclasses import replace
 import equinox as eqx, jax, jax.numpy as jnp, numpy as np
 import mlipdb
 from mlipdb.subsets.subset import load
+from mlipdb.trainers.batching.feed import Replay
 from mlipdb.trainers.batching.packing import PlannedBatch, Sizes, choose_shapes
 from mlipdb.trainers.cookbook import load_recipe
 from mlipdb.trainers.losses import make_losses
 from mlipdb.trainers.prepare import prepare
 from mlipdb.trainers.devices import all_devices
+from mlipdb.trainers.models.heads import Head, with_heads
 from mlipdb.trainers.step import gradient_and_outcome
 from mlipdb.trainers.student import make_student
 from mlipdb.testing.training import training_database
@@ -25,8 +30,11 @@ teacher = next(number for number, method in db.methods().items() if method.kind 
 ready = prepare(db, load(db, "toy"), recipe=recipe, teacher_id=teacher, devices=1, say=lambda text: None)
 model = make_student(recipe.model, ready.facts, seed=0)
 weights = {"energy_mae": 20.0, "forces_l2": 20.0, "stress_mae": 5.0, "atomic_energies_mae": 3.0, "hessian_rows": 2.0}
-losses = make_losses(weights)
+losses = make_losses(weights, replay_weight=3.0)
 feed, sizes = ready.train.feed, ready.train.sizes
+if sys.argv[2] == "replay":  # the second half is of another head
+    feed = replace(feed, replay=Replay(source=feed.source, convention=feed.convention, start=len(sizes) // 2))
+    model = with_heads(model, [Head(name="target"), Head(name="foundation")])
 places = np.arange(len(sizes))
 shape = choose_shapes(sizes, graphs=len(sizes))[0]
 whole = feed.prepare(PlannedBatch(members=places, shape=shape)).batch
@@ -39,17 +47,18 @@ one, first = run(model, jax.tree.map(jnp.asarray, whole), None)
 many, second = run(devices.alike(model), devices.spread(stacked), devices.mesh)
 length = lambda tree: sum(float(jnp.sum(jnp.square(leaf))) for leaf in jax.tree.leaves(tree)) ** 0.5
 gap = length(jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), one, many)) / length(one)
-counts = [[float(outcome.terms[name][1]) for name in losses.names] for outcome in (first, second)]
+counts = [[float(outcome.terms[name][1]) for name in sorted(outcome.terms)] for outcome in (first, second)]
 values = [float(first.loss), float(second.loss)]
 print(json.dumps({"devices": jax.device_count(), "gap": gap, "losses": values, "counts": counts,
                   "sound": np.asarray(second.sound).shape}))
 """
 
 
-def test_eight_devices_with_ragged_batches_have_the_gradient_of_one(tmp_path):
+@pytest.mark.parametrize("kind", ["plain", "replay"])
+def test_eight_devices_with_ragged_batches_have_the_gradient_of_one(tmp_path, kind):
     environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path / "db")],
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "db"), kind],
         env=environment,
         cwd=tmp_path,
         capture_output=True,
@@ -62,4 +71,5 @@ def test_eight_devices_with_ragged_batches_have_the_gradient_of_one(tmp_path):
     assert found["gap"] < 1e-6
     assert found["sound"][0] == 8
     assert found["counts"][0] == found["counts"][1]
+    assert len(found["counts"][0]) == (5 if kind == "plain" else 10)
     assert abs(found["losses"][0] - found["losses"][1]) < 1e-5 * found["losses"][0]

@@ -5,14 +5,15 @@ import pytest
 from mlipdb.database import create_database
 from mlipdb.errors import ConfigError
 from mlipdb.labels import Label, Method
-from mlipdb.records import NewStructure
+from mlipdb.records import NewLabel, NewStructure
 from mlipdb.structures import make_structure
-from mlipdb.trainers.batching.feed import Feed
+from mlipdb.trainers.batching.feed import Feed, Replay
 from mlipdb.trainers.batching.neighbours import neighbours
 from mlipdb.trainers.batching.packing import Sizes, choose_shapes, group_by_devices, plan_epoch
 from mlipdb.trainers.batching.rank import Rank
 from mlipdb.trainers.batching.records import RecordSource
 from mlipdb.trainers.batching.targets import Convention
+from mlipdb.trainers.graph import REPLAY, TARGET
 
 CUTOFF = 4.0
 
@@ -94,3 +95,32 @@ def test_devices_that_do_not_share_out_evenly_are_refused(feed):
         list(feed().stacks(group_by_devices(plan(), 4), devices=4, epoch=0, rank=Rank(0, 3)))
     with pytest.raises(ConfigError, match="count from 0 to 1"):
         Rank(2, 2)
+
+
+def test_replayed_structures_come_with_their_own_labels_convention_and_head(stored, feed):
+    db, ids = stored
+    other = Method(kind="teacher", name="other", e0_convention="e0 included")
+    labels = [
+        NewLabel(structure_id=int(i), part=0, label=Label(energy_uncorrected=10.0 * len(one.structure)))
+        for i, one in zip(ids, MOLECULES, strict=True)
+    ]
+    db.append_labels(labels, method_id=db.method_id(other))
+    replay = Replay(
+        source=RecordSource(db, cutoff=CUTOFF, method_id=db.method_id(other), budget=0),
+        convention=Convention(energy="energy_uncorrected", e0={6: 3.0}),
+        start=5,
+    )
+    batches = list(feed(replay=replay).batches(plan()))
+    learnt = {}
+    for planned, fed in zip(plan(), batches, strict=True):
+        graph, targets = fed.batch.graph, fed.batch.targets
+        for graph_number, place in enumerate(planned.members.tolist()):
+            replayed = place >= 5
+            atoms = len(MOLECULES[place].structure)
+            assert graph.head[graph_number] == (REPLAY if replayed else TARGET)
+            assert targets.energy[graph_number] == (7.0 * atoms if replayed else -1.0 * atoms)
+            assert targets.has_forces[graph_number] == (not replayed)
+            learnt[place] = replayed
+        assert set(graph.head[len(planned.members) :].tolist()) <= {TARGET}
+    assert sum(learnt.values()) == len(MOLECULES) - 5
+    assert next(feed().batches(plan())).batch.graph.head is None

@@ -66,16 +66,18 @@ def _rows_of(label: Label | None) -> tuple[np.ndarray, np.ndarray]:
 def pad_targets(
     records: Sequence[Record],
     *,
-    convention: Convention,
+    conventions: Sequence[Convention],
     shape: GraphShape,
     rows: Sequence[Int64[np.ndarray, " _"]] = (),
     row_count: int = 0,
 ) -> Targets:
     """Targets of numpy arrays in the shape, atoms and graphs in the order of pad_graph; absent labels are masked.
 
-    rows[g] are the places of the Hessian rows of record g to put into the row_count slots.
+    conventions[g] is that of record g, rows[g] the places of its Hessian rows to put into the row_count slots.
     """
-    energy, has_energy = _per_graph([convention.interaction_energy(record) for record in records], shape=shape)
+    pairs = list(zip(records, conventions, strict=True))
+    energies = [convention.interaction_energy(record) for record, convention in pairs]
+    energy, has_energy = _per_graph(energies, shape=shape)
     stress, has_stress = _per_graph(
         [None if record.label is None else record.label.stress for record in records], shape=shape, inner=(3, 3)
     )
@@ -83,7 +85,7 @@ def pad_targets(
         [None if record.label is None else record.label.forces for record in records], records, shape=shape, inner=(3,)
     )
     atomic, has_atomic = _on_atoms(
-        [convention.interaction_atomic_energies(record) for record in records], records, shape=shape
+        [convention.interaction_atomic_energies(record) for record, convention in pairs], records, shape=shape
     )
     dofs, hessian, has_row = _hessian(records, rows, shape=shape, row_count=row_count)
     return Targets(

@@ -1,12 +1,13 @@
 """What a model is: atomic interaction energies from a graph and its edge vectors, with or without forces of its own."""
 
 import abc
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Array, Float, Float64
+from jaxtyping import Array, Float, Float64, PyTree
 
 from mlipdb.errors import MlipdbError
 from mlipdb.structures import SYMBOLS, Structure
@@ -79,6 +80,66 @@ class AbstractDirectModel(AbstractModel):
     @abc.abstractmethod
     def __call__(self, graph: AtomicGraph, edge_vectors: Float[Array, "edges 3"]) -> DirectOutputs:
         """Energies and forces of the atoms; the forces are differentiable in the edge vectors, and then in weights."""
+
+
+class AbstractTrunked(AbstractModel):
+    """What a force field or direct model has whose call is a readout of a trunk's features: it can be fine-tuned.
+
+    The trunk depends on neither e0, nor scale, nor shift of the config; the readout may. Names of arrays are those of
+    `mlipdb.trainers.arrays.named_arrays`, where * stands for any text and brackets for themselves. Of the ways to learn
+    only a part, freeze-conv is readout_arrays and gain_arrays, freeze-backbone is readout_arrays and last_layer_arrays.
+    """
+
+    config: eqx.AbstractVar[Any]  # a dataclass with e0, scale and shift
+
+    @abc.abstractmethod
+    def trunk(self, graph: AtomicGraph, edge_vectors: Float[Array, "edges 3"]) -> PyTree:
+        """Features, from which read makes the outputs."""
+
+    @abc.abstractmethod
+    def read(self, graph: AtomicGraph, features: PyTree) -> Float[Array, " atoms"] | DirectOutputs:
+        """What the model gives when called, from the features of the same graph."""
+
+    @abc.abstractmethod
+    def invariants(self, features: PyTree) -> Float[Array, "atoms size"]:
+        """Numbers of each atom among the features that no rotation or inversion changes; any on padding atoms."""
+
+    @property
+    @abc.abstractmethod
+    def readout_arrays(self) -> tuple[str, ...]:
+        """Patterns of the names of the arrays that read uses; the trunk uses all others and none of these."""
+
+    @property
+    @abc.abstractmethod
+    def last_layer_arrays(self) -> tuple[str, ...]:
+        """Patterns of the arrays of the last round of messages."""
+
+    @property
+    @abc.abstractmethod
+    def gain_arrays(self) -> tuple[str, ...]:
+        """Patterns of the gains (and biases) of norms; none of a model without norms."""
+
+    def with_reference(
+        self, *, e0: Mapping[int, float], scale: float | None = None, shift: float | None = None
+    ) -> "AbstractTrunked":
+        """The same arrays with other settings: e0 in eV by atomic number, scale and shift in eV.
+
+        What is not named stays. Raises ElementError for an element that the model does not know.
+        """
+        if unknown := sorted(e0.keys() - set(self.atomic_numbers)):
+            raise ElementError(
+                f"e0 has {', '.join(SYMBOLS[number] for number in unknown)}, which the model does not know; it covers "
+                f"{' '.join(SYMBOLS[number] for number in self.atomic_numbers)}"
+            )
+        changes: dict[str, Any] = {
+            "e0": tuple(
+                float(e0.get(number, before))
+                for number, before in zip(self.atomic_numbers, self.config.e0, strict=True)
+            )
+        }
+        changes |= {name: value for name, value in (("scale", scale), ("shift", shift)) if value is not None}
+        changed: AbstractTrunked = dataclasses.replace(self, config=dataclasses.replace(self.config, **changes))
+        return changed
 
 
 def require_elements(model: AbstractModel, structures: Iterable[Structure]) -> None:

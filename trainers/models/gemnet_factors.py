@@ -13,7 +13,7 @@ from mlipdb.errors import TrainError
 from mlipdb.trainers.graph import AtomicGraph
 from mlipdb.trainers.models.derive import edge_vectors
 from mlipdb.trainers.models.gemnet_config import GemNetConfig, ScaleFactors
-from mlipdb.trainers.models.gemnet_network import Factors, Moments, Network, run
+from mlipdb.trainers.models.gemnet_network import Factors, Moments, Network, observed
 
 LARGEST = 1e4  # a factor beyond it would lift rounding errors to signals
 Numbers = dict[str, Float64[np.ndarray, " numbers"]]
@@ -81,4 +81,4 @@ def _mean_moments(
 
 @eqx.filter_jit
 def _moments(network: Network, graph: AtomicGraph, factors: Factors, *, config: GemNetConfig) -> Moments:
-    return run(network, graph, edge_vectors(graph), config=config, factors=factors, observe=True).moments
+    return observed(network, graph, edge_vectors(graph), config=config, factors=factors)

@@ -24,6 +24,7 @@ Part = TypeVar("Part", bound=eqx.Module)
 Factors = dict[str, Float[Array, "..."]]
 # of what was scaled, the variance before and after, by the name of its factor
 Moments = dict[str, tuple[Float[Array, "..."], Float[Array, "..."]]]
+OF_OUTPUTS = ("energy_sum", "force_radial")  # factors that outputs use, and blocks do not
 
 
 class Block(eqx.Module):
@@ -88,20 +89,26 @@ class Edges(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """What goes from block to block; forces are along edges, 0 of a model without."""
+    """What goes from block to block."""
 
     atoms: Float[Array, "atoms atom"]
     edges: Float[Array, "edges edge"]
-    energies: Float[Array, " atoms"]
-    forces: Float[Array, " edges"]
+
+
+class Features(NamedTuple):
+    """What outputs are made from: atoms after the last block, messages before the first block and after each."""
+
+    atoms: Float[Array, "atoms atom"]
+    messages: Float[Array, "outputs edges edge"]
+    edges: Edges
+    directions: Float[Array, "edges 3"]
 
 
 class Result(NamedTuple):
-    """Energies of atoms and forces along edges without units; moments only where they were asked for."""
+    """Energies of atoms and forces along edges without units; forces are 0 of a model without."""
 
     energies: Float[Array, " atoms"]
     forces: Float[Array, " edges"]
-    moments: Moments
 
 
 def run(
@@ -112,8 +119,8 @@ def run(
     config: GemNetConfig,
     factors: Factors,
     observe: bool = False,
-) -> Result:
-    """Evaluate the network with these scale factors, each an array over blocks (of outputs, one more).
+) -> tuple[Features, Moments]:
+    """Evaluate all blocks with these scale factors, each an array over blocks.
 
     With observe, moments have what scale factors are fitted to, in the factors' shapes.
     """
@@ -122,19 +129,37 @@ def run(
     edges = _edges(network, graph, radial, directions)
     atoms = network.embedding[_rank(graph, config)]
     messages = activated(_joined(atoms, radial, edges), network.edge)
-    start = Carried(atoms, messages, jnp.zeros_like(lengths, shape=len(atoms)), jnp.zeros_like(lengths))
-    first, rest = _divided(factors)
-    start, before = _add_output(start, network.outputs[0], edges, factors=first, observe=observe)
 
-    def step(carried: Carried, parts: tuple[Block, Output, Factors]) -> tuple[Carried, Moments]:
-        block, output, factors = parts
+    def step(carried: Carried, parts: tuple[Block, Factors]) -> tuple[Carried, tuple[Rows, Moments]]:
+        block, factors = parts
         carried, moments = _interact(carried, block, edges, factors=factors, observe=observe)
-        carried, of_output = _add_output(carried, output, edges, factors=factors, observe=observe)
-        return carried, moments | of_output
+        return carried, (carried.edges, moments)
 
+    inner = {name: values for name, values in factors.items() if name not in OF_OUTPUTS}
     # blocks are alike, so that one is compiled for all
-    end, moments = jax.lax.scan(step, start, (_stacked(network.blocks), _stacked(network.outputs[1:]), rest))
-    return Result(end.energies, end.forces, _rejoined(before, moments))
+    end, (after, moments) = jax.lax.scan(step, Carried(atoms, messages), (_stacked(network.blocks), inner))
+    return Features(end.atoms, jnp.concatenate([messages[None], after]), edges, directions), moments
+
+
+def read(network: Network, features: Features, *, factors: Factors, observe: bool = False) -> tuple[Result, Moments]:
+    """The sum of all outputs, with the scale factors of outputs, each an array over them; moments as those of run."""
+
+    def step(sums: Result, parts: tuple[Rows, Output, Factors]) -> tuple[Result, Moments]:
+        messages, output, factors = parts
+        return _add_output(sums, messages, output, features.edges, factors=factors, observe=observe)
+
+    outer = {name: values for name, values in factors.items() if name in OF_OUTPUTS}
+    first = features.messages[0]
+    none = Result(jnp.zeros_like(first, shape=len(features.atoms)), jnp.zeros_like(first, shape=len(first)))
+    return jax.lax.scan(step, none, (features.messages, _stacked(network.outputs), outer))
+
+
+def observed(
+    network: Network, graph: AtomicGraph, vectors: Float[Array, "edges 3"], *, config: GemNetConfig, factors: Factors
+) -> Moments:
+    """What scale factors are fitted to, with these factors in place."""
+    features, of_blocks = run(network, graph, vectors, config=config, factors=factors, observe=True)
+    return of_blocks | read(network, features, factors=factors, observe=True)[1]
 
 
 def _rank(graph: AtomicGraph, config: GemNetConfig) -> Int[Array, " atoms"]:
@@ -233,24 +258,23 @@ def _angular_sums(
 
 
 def _add_output(
-    carried: Carried, output: Output, edges: Edges, *, factors: Factors, observe: bool
-) -> tuple[Carried, Moments]:
+    sums: Result, messages: Rows, output: Output, edges: Edges, *, factors: Factors, observe: bool
+) -> tuple[Result, Moments]:
     """Energies of atoms from their edges, and forces along edges where the model has them."""
-    messages = carried.edges
     summed = _onto_receivers(messages * linear(edges.output_radial, output.energy.radial), edges)
     energies = linear(output.energy.mlp(summed * factors["energy_sum"]), output.energy.last)[:, 0]
     moments: Moments = {}
     if observe:
         moments["energy_sum"] = _variance(messages, edges.mask), _variance(summed, edges.atom_mask)
-    carried = carried._replace(energies=carried.energies + energies)
+    sums = sums._replace(energies=sums.energies + energies)
     if output.forces is None:
-        return carried, moments
+        return sums, moments
     hidden = output.forces.mlp(messages)
     weighted = hidden * linear(edges.output_radial, output.forces.radial)
     forces = linear(weighted * factors["force_radial"], output.forces.last)[:, 0]
     if observe:
         moments["force_radial"] = _variance(hidden, edges.mask), _variance(weighted, edges.mask)
-    return carried._replace(forces=carried.forces + forces), moments
+    return sums._replace(forces=sums.forces + forces), moments
 
 
 def _onto_receivers(values: Float[Array, "edges size"], edges: Edges) -> Float[Array, "atoms size"]:
@@ -271,22 +295,6 @@ def _variance(
 def _stacked(parts: tuple[Part, ...]) -> Part:
     stacked: Part = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
     return stacked
-
-
-def _divided(factors: Factors) -> tuple[Factors, Factors]:
-    """Those of the output before the first block, and those of the blocks."""
-    outer = {name: values for name, values in factors.items() if name in ("energy_sum", "force_radial")}
-    first = {name: values[0] for name, values in outer.items()}
-    return first, {name: values[1:] if name in outer else values for name, values in factors.items()}
-
-
-def _rejoined(first: Moments, rest: Moments) -> Moments:
-    """The moments in the shapes of the factors."""
-    joined = dict(rest)
-    for name, pair in first.items():
-        before, after = (jnp.concatenate([a[None], b]) for a, b in zip(pair, rest[name], strict=True))
-        joined[name] = before, after
-    return joined
 
 
 def create_network(config: GemNetConfig, *, key: PRNGKeyArray) -> Network:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Float64, Int, PRNGKeyArray
 
 from mlipdb.errors import ConfigError
 from mlipdb.trainers.graph import AtomicGraph, GraphNeeds
-from mlipdb.trainers.models.base import AbstractForceField
+from mlipdb.trainers.models.base import AbstractForceField, AbstractTrunked
 from mlipdb.trainers.models.config import read_settings
 from mlipdb.trainers.models.convolution import EdgeFeatures, convolve
 from mlipdb.trainers.models.edges import bessel, lengths_and_directions, polynomial_cutoff, spherical_harmonics
@@ -124,7 +124,7 @@ class NequixLayer(eqx.Module):
         return gate(normalise(mixed, self.gains), self.channels_out, activation_norm=config.activation_norm)
 
 
-class Nequix(AbstractForceField):
+class Nequix(AbstractForceField, AbstractTrunked):
     """The Nequix architecture at any size."""
 
     layers: tuple[NequixLayer, ...]
@@ -133,12 +133,39 @@ class Nequix(AbstractForceField):
 
     def __call__(self, graph: AtomicGraph, edge_vectors: Float[Array, "edges 3"]) -> Float[Array, " atoms"]:
         """Interaction energy of each atom in eV, 0 on padding atoms."""
+        return self.read(graph, self.trunk(graph, edge_vectors))
+
+    def trunk(self, graph: AtomicGraph, edge_vectors: Float[Array, "edges 3"]) -> Features:
+        """The features after the last layer, which are scalars only."""
         edges = _edge_features(graph, edge_vectors, self.config)
         features: Features = {0: self._one_hot(graph.atomic_numbers, dtype=edge_vectors.dtype)[:, None, :]}
         for layer in self.layers:
             features = layer(features, edges, config=self.config)
+        return features
+
+    def read(self, graph: AtomicGraph, features: Features) -> Float[Array, " atoms"]:
+        """Interaction energy of each atom in eV, 0 on padding atoms."""
         energies = mix(features[0], self.readout)[:, 0, 0] * self.config.scale + self.config.shift
         return jnp.where(graph.atom_mask, energies, 0.0)
+
+    def invariants(self, features: Features) -> Float[Array, "atoms size"]:
+        """The scalars."""
+        return features[0][:, 0, :]
+
+    @property
+    def readout_arrays(self) -> tuple[str, ...]:
+        """One matrix."""
+        return ("readout",)
+
+    @property
+    def last_layer_arrays(self) -> tuple[str, ...]:
+        """The last layer: radial network, linear maps, gains."""
+        return (f"layers[{self.config.n_layers - 1}].*",)
+
+    @property
+    def gain_arrays(self) -> tuple[str, ...]:
+        """Of the norm of each layer."""
+        return ("layers[*].gains[*]",)
 
     def _one_hot(self, numbers: Int[Array, " atoms"], *, dtype: jnp.dtype) -> Float[Array, "atoms species"]:
         rank = np.zeros(119, dtype=np.int32)

@@ -12,18 +12,47 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from mlipdb.errors import TrainError
 from mlipdb.trainers.graph import AtomicGraph
-from mlipdb.trainers.models.base import AbstractDirectModel, AbstractForceField, DirectOutputs
+from mlipdb.trainers.models.base import AbstractDirectModel, AbstractForceField, AbstractTrunked, DirectOutputs
 from mlipdb.trainers.models.derive import edge_vectors
 from mlipdb.trainers.models.fitted import AbstractFitted
 from mlipdb.trainers.models.painn_config import PainnConfig, config_from_json
-from mlipdb.trainers.models.painn_network import Network, Outputs, create_network, run
+from mlipdb.trainers.models.painn_network import Features, Network, create_network, read, run
 
 
-class AbstractPainn(AbstractFitted):
-    """What both kinds of PaiNN share: settings, and the scale factors that are fitted before a training."""
+class AbstractPainn(AbstractFitted, AbstractTrunked):
+    """What both kinds of PaiNN share: settings, layers, and the scale factors that are fitted before a training."""
 
     network: eqx.AbstractVar[Network]
     config: eqx.AbstractVar[PainnConfig]
+
+    def trunk(self, graph: AtomicGraph, edge_vectors: Float[Array, "edges 3"]) -> Features:
+        """Scalars and vectors of atoms after the last layer. Raises TrainError before the fit."""
+        if self.config.factors is None:
+            raise TrainError(
+                "the scale factors of this PaiNN are unset, and with 1 in their place it would train badly; train it "
+                "(a training fits them first), call its fitted(graphs), or set scale_factors"
+            )
+        return run(self.network, graph, edge_vectors, config=self.config, factors=self.config.factors)
+
+    def invariants(self, features: Features) -> Float[Array, "atoms size"]:
+        """The scalars."""
+        return features.scalars
+
+    @property
+    def readout_arrays(self) -> tuple[str, ...]:
+        """The energy's perceptron and, of a direct model, the forces' gated blocks."""
+        return ("network.energy[*", "network.forces[*") if self.config.direct else ("network.energy[*",)
+
+    @property
+    def last_layer_arrays(self) -> tuple[str, ...]:
+        """The last message and update."""
+        last = self.config.n_layers - 1
+        return (f"network.messages[{last}].*", f"network.updates[{last}].*")
+
+    @property
+    def gain_arrays(self) -> tuple[str, ...]:
+        """Gain and bias of the norm of each message."""
+        return tuple(f"network.messages[{n}].{kind}" for n in range(self.config.n_layers) for kind in ("gain", "bias"))
 
     def fitted(self, graphs: Sequence[AtomicGraph]) -> "AbstractPainn":
         """The same model with scale factors that give each layer's scalars variance 1, on average over the batches.
@@ -63,10 +92,14 @@ class Painn(AbstractPainn, AbstractDirectModel):
 
     def __call__(self, graph: AtomicGraph, edge_vectors: Float[Array, "edges 3"]) -> DirectOutputs:
         """Interaction energies in eV and forces in eV/Å, 0 on padding atoms."""
-        found = _evaluated(self.network, graph, edge_vectors, config=self.config)
+        return self.read(graph, self.trunk(graph, edge_vectors))
+
+    def read(self, graph: AtomicGraph, features: Features) -> DirectOutputs:
+        """Interaction energies in eV and forces in eV/Å, 0 on padding atoms."""
+        found = read(self.network, features)
         forces = jnp.zeros_like(graph.positions) if found.forces is None else found.forces * self.config.scale
         return DirectOutputs(
-            atomic_energies=_energies(found, graph, self.config),
+            atomic_energies=_energies(found.energies, graph, self.config),
             forces=jnp.where(graph.atom_mask[:, None], forces, 0.0),
         )
 
@@ -79,22 +112,15 @@ class PainnConservative(AbstractPainn, AbstractForceField):
 
     def __call__(self, graph: AtomicGraph, edge_vectors: Float[Array, "edges 3"]) -> Float[Array, " atoms"]:
         """Interaction energy of each atom in eV, 0 on padding atoms."""
-        return _energies(_evaluated(self.network, graph, edge_vectors, config=self.config), graph, self.config)
+        return self.read(graph, self.trunk(graph, edge_vectors))
+
+    def read(self, graph: AtomicGraph, features: Features) -> Float[Array, " atoms"]:
+        """Interaction energy of each atom in eV, 0 on padding atoms."""
+        return _energies(read(self.network, features).energies, graph, self.config)
 
 
-def _evaluated(
-    network: Network, graph: AtomicGraph, vectors: Float[Array, "edges 3"], *, config: PainnConfig
-) -> Outputs:
-    if config.factors is None:
-        raise TrainError(
-            "the scale factors of this PaiNN are unset, and with 1 in their place it would train badly; train it "
-            "(a training fits them first), call its fitted(graphs), or set scale_factors"
-        )
-    return run(network, graph, vectors, config=config, factors=config.factors)
-
-
-def _energies(found: Outputs, graph: AtomicGraph, config: PainnConfig) -> Float[Array, " atoms"]:
-    return jnp.where(graph.atom_mask, found.energies * config.scale + config.shift, 0.0)
+def _energies(energies: Float[Array, " atoms"], graph: AtomicGraph, config: PainnConfig) -> Float[Array, " atoms"]:
+    return jnp.where(graph.atom_mask, energies * config.scale + config.shift, 0.0)
 
 
 @eqx.filter_jit

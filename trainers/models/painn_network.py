@@ -105,15 +105,22 @@ class Network(eqx.Module):
     forces: tuple[GatedBlock, ...]
 
 
-class Outputs(NamedTuple):
-    """Energy of each atom and, of a direct model, its force, without units.
+class Features(NamedTuple):
+    """What atoms are after the last layer.
 
     variances are those of the scalars that each layer gives, before its factor, over real atoms.
     """
 
+    scalars: Scalars
+    vectors: Vectors
+    variances: Float[Array, " layers"]
+
+
+class Outputs(NamedTuple):
+    """Energy of each atom and, of a direct model, its force, without units."""
+
     energies: Float[Array, " atoms"]
     forces: Float[Array, "atoms 3"] | None
-    variances: Float[Array, " layers"]
 
 
 def run(
@@ -123,8 +130,8 @@ def run(
     *,
     config: PainnConfig,
     factors: Sequence[float] | Float[Array, " layers"],
-) -> Outputs:
-    """One evaluation, with a scale factor after each layer."""
+) -> Features:
+    """All layers, with a scale factor after each."""
     edges = _edges(graph, edge_vectors, config)
     scalars = network.embedding[_ranks(graph.atomic_numbers, config.atomic_numbers)]
     vectors = jnp.zeros((len(scalars), 3, config.hidden_size), dtype=scalars.dtype)
@@ -133,11 +140,16 @@ def run(
         scalars, vectors = update(*message(scalars, vectors, edges))
         variances.append(_variance(scalars, graph))
         scalars = scalars * factors[layer]
-    energies = _perceptron(network.energy, scalars)[:, 0]
-    left, force = scalars, vectors
+    return Features(scalars, vectors, jnp.stack(variances))
+
+
+def read(network: Network, features: Features) -> Outputs:
+    """The outputs of the network from its features."""
+    energies = _perceptron(network.energy, features.scalars)[:, 0]
+    left, force = features.scalars, features.vectors
     for block in network.forces:
         left, force = block(left, force)
-    return Outputs(energies, force[:, :, 0] if network.forces else None, jnp.stack(variances))
+    return Outputs(energies, force[:, :, 0] if network.forces else None)
 
 
 def create_network(config: PainnConfig, *, key: PRNGKeyArray) -> Network:

@@ -20,7 +20,7 @@ def record(numbers, *, label=None, teacher=None, id=None):
 
 def targets(*records, convention=None, **options):
     convention = convention or Convention(energy="energy_uncorrected", e0={1: -1.0, 8: -2.0})
-    return pad_targets(records, convention=convention, shape=SHAPE, **options)
+    return pad_targets(records, conventions=[convention] * len(records), shape=SHAPE, **options)
 
 
 def test_e0_leaves_in_float64_so_that_millielectronvolts_of_a_million_stay():

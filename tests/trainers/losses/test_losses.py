@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,9 @@ import pytest
 
 from mlipdb import registry
 from mlipdb.trainers.graph import AtomicGraph, Batch, Prediction, Targets
+from mlipdb.trainers.heads_of_batch import split_heads
 from mlipdb.trainers.losses import make_losses
+from mlipdb.trainers.metrics import error_sums
 
 NAMES = registry.names("mlipdb.losses")
 COUNTS = (1, 2)  # atoms of the two graphs
@@ -182,3 +186,57 @@ def test_the_loss_is_a_sum_over_a_count_so_that_ragged_halves_make_the_whole():
     totals = iter([2.0, 3.0, 2.0, 3.0])  # graphs and atoms of both halves, as psum would give them
     apart = sum(losses(*zero(half), on_device(half), total=lambda _: next(totals))[0] for half in halves)
     assert float(apart) == pytest.approx(float(together), rel=1e-6)
+
+
+def headed(batch, *heads):
+    """The batch whose graphs are of these heads, the padding of the first."""
+    head = np.zeros(len(batch.graph.graph_mask), np.int32)
+    head[: len(heads)] = heads
+    return Batch(replace(batch.graph, head=head), batch.targets)
+
+
+def loss_and_gradient(batch, *, weight, wrong=0.5):
+    """Of losses of every kind, at predictions that are off by `wrong`."""
+    losses = make_losses({"energy_mae": 2.0, "forces_l2": 3.0, "hessian_rows": 0.1}, replay_weight=weight)
+    moved = jax.tree.map(lambda leaf: leaf + wrong, exact(batch))
+    both = jax.value_and_grad(lambda both: losses(*both, on_device(batch), total=lambda x: x)[0])(moved)
+    return float(both[0]), both[1]
+
+
+def test_the_loss_is_the_mean_of_the_targets_graphs_and_replay_weight_times_that_of_the_replays():
+    batch = make_batch()
+    only = [make_batch(labelled=labelled) for labelled in ((True, False), (False, True))]
+    first, second = (loss_and_gradient(each, weight=1.0)[0] for each in only)
+    assert first != second
+    for weight in (0.0, 1.0, 2.5):
+        found, _ = loss_and_gradient(headed(batch, 0, 1), weight=weight)
+        assert found == pytest.approx(first + weight * second, rel=1e-6)
+
+
+def test_the_replay_weight_scales_the_gradient_of_the_replays_graphs_alone():
+    batch = headed(make_batch(), 0, 1)
+    _, once = loss_and_gradient(batch, weight=1.0)
+    _, thrice = loss_and_gradient(batch, weight=3.0)
+    forces, other = (np.asarray(gradient[0].forces) for gradient in (once, thrice))
+    assert np.array_equal(forces[0], other[0])
+    np.testing.assert_allclose(3.0 * forces[1:3], other[1:3], rtol=1e-6)
+    assert np.abs(forces[1:3]).min() > 0
+
+
+def test_terms_and_errors_of_the_replay_are_apart():
+    batch = on_device(headed(make_batch(), 0, 1))
+    losses = make_losses({"energy_mae": 2.0, "forces_l2": 3.0})
+    _, terms = losses(*zero(batch), batch, total=lambda x: x)
+    target, replayed = split_heads(terms)
+    energies = np.abs(np.asarray(batch.targets.energy[:2])) / COUNTS
+    assert [float(target["energy_mae"][0]), float(replayed["energy_mae"][0])] == pytest.approx(energies.tolist())
+    assert [float(each["energy_mae"][1]) for each in (target, replayed)] == [1.0, 1.0]
+    own, others = split_heads(error_sums(zero(batch)[0], batch))
+    assert (float(own["forces"][2]), float(others["forces"][2])) == (3.0, 6.0)
+
+
+def test_a_batch_without_graphs_of_one_head_learns_from_the_other_alone():
+    batch = headed(make_batch(), 1, 1)
+    found, gradient = loss_and_gradient(batch, weight=2.0)
+    assert found == pytest.approx(2.0 * loss_and_gradient(make_batch(), weight=1.0)[0])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))

@@ -29,7 +29,7 @@ from mlipdb.trainers.models.gemnet_config import (
 )
 from mlipdb.trainers.models.gemnet_factors import fit_scale_factors
 from mlipdb.trainers.models.gemnet_layers import he_orthogonal
-from mlipdb.trainers.models.gemnet_network import _angular_sums, run
+from mlipdb.trainers.models.gemnet_network import _angular_sums, observed
 
 SMALL = {
     "atomic_numbers": (8, 14),
@@ -241,7 +241,7 @@ def test_fitted_factors_keep_the_variance_of_everything_that_they_scale(model_cl
 
     @partial(jax.jit, compiler_options=QUICK)
     def moments(graph):
-        return run(model.network, graph, edge_vectors(graph), config=config, factors=given, observe=True).moments
+        return observed(model.network, graph, edge_vectors(graph), config=config, factors=given)
 
     found = [jax.device_get(moments(jax.tree.map(jnp.asarray, graph))) for graph in graphs]
     assert found[0].keys() == given.keys()
@@ -295,7 +295,7 @@ def test_a_config_passes_through_json(factors):
         ({"cutoff": -1.0}, "cutoff must be above 0"),
         ({"e0": []}, "e0 has 0 values for 1 elements"),
         ({"atomic_numbers": [8, 1]}, "must ascend"),
-        ({"scale_factors": "papers"}, "must be 'paper', 'fit' or a table of numbers. Did you mean 'paper'"),
+        ({"scale_factors": "papers"}, "must be 'paper', 'fit' or numbers. Did you mean 'paper'"),
         ({"scale_factors": {"triplet_sums": []}}, "Did you mean 'triplet_sum'"),
         ({"scale_factors": {"triplet_sum": [1.0]}}, "lacks atom_sum, energy_sum, triplet_radial"),
         ({"n_blocks": 1, "scale_factors": CONSERVATIVE_FACTORS}, "has 4 values; 1 blocks need 1"),

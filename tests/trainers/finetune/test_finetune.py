@@ -1,0 +1,274 @@
+"""Each strategy of fine-tuning, from a foundation to a run."""
+
+import shutil
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+import ase
+import jax
+import numpy as np
+import pytest
+
+from mlipdb.errors import ConfigError, NotFoundError, TrainError
+from mlipdb.structures import SYMBOLS
+from mlipdb.subsets.subset import freeze, load
+from mlipdb.testing.training import Stopper
+from mlipdb.trainers.archive import read_arrays, read_document
+from mlipdb.trainers.arrays import named_arrays
+from mlipdb.trainers.calculator import Calculator
+from mlipdb.trainers.checkpoint import load_model, save_model
+from mlipdb.trainers.cookbook import load_recipe
+from mlipdb.trainers.finetune import STRATEGIES, ReplayChoice, strategy_recipe
+from mlipdb.trainers.foundation import start_model
+from mlipdb.trainers.models.heads import only_head
+from mlipdb.trainers.models.nequix import Nequix
+from mlipdb.trainers.prepare import prepare
+from mlipdb.trainers.replay_data import repeats
+from mlipdb.trainers.run_files import last_checkpoint
+from mlipdb.trainers.runs import find_run
+from mlipdb.trainers.train import resume
+
+KEPT = ReplayChoice(source="kept")
+REPLAYING = {"replay", "pseudo-replay", "replay-lora"}
+
+
+def predicted(model, structure):
+    """Energy in eV and forces of a structure."""
+    atoms = ase.Atoms(structure.atomic_numbers, structure.positions, cell=structure.cell, pbc=structure.pbc)
+    atoms.calc = Calculator(model)
+    return atoms.get_potential_energy(), atoms.get_forces()
+
+
+def recipe_of(db, name):
+    return load_recipe(name, base=find_run(db, name).config["recipe"])
+
+
+def state(result):
+    """Every array of the last checkpoint, and where the training was."""
+    place = last_checkpoint(result.folder)
+    document = read_document(place)
+    return read_arrays(place, document, "state"), read_arrays(place, document, "model"), document["notes"]
+
+
+def assert_same_bits(first, second):
+    for one, other in zip(state(first)[:2], state(second)[:2], strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert one[name].tobytes() == other[name].tobytes(), name
+    assert state(first)[2] == state(second)[2]
+
+
+def changed(base, result):
+    """Names of the foundation's arrays that the target's model has otherwise."""
+    before, after = named_arrays(load_model(base)), named_arrays(only_head(load_model(result.folder), None))
+    assert before.keys() == after.keys()
+    return {name for name in before if before[name].tobytes() != after[name].tobytes()}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_trains_what_it_says_from_a_foundation_to_a_finished_run(db, base, tuned, strategy):
+    result = tuned(strategy)
+    facts = find_run(db, result.name)
+    chosen = facts.config["recipe"]["finetune"]
+    assert (facts.state, facts.parent, facts.subset) == ("finished", "base", "target")
+    assert (chosen["strategy"], chosen["e0"], chosen["replay"]) == (
+        strategy, "reestimate", "kept" if strategy in REPLAYING else ""
+    )  # fmt: skip
+    assert [entry["epoch"] for entry in result.metrics["epochs"]] == [1, 2]
+    assert result.metrics["data"]["e0"]["rms_after"] <= result.metrics["data"]["e0"]["rms_before"]
+    model = load_model(base)
+    parts = {"freeze-conv": (*model.readout_arrays, *model.gain_arrays),
+             "freeze-backbone": (*model.readout_arrays, *model.last_layer_arrays)}  # fmt: skip
+    patterns = [pattern.replace("[", "[[]") for pattern in parts.get(strategy, ("*",))]
+    learns = {name for name in named_arrays(model) if any(fnmatchcase(name, pattern) for pattern in patterns)}
+    if STRATEGIES[strategy].lora_rank:
+        learns = {name for name, array in named_arrays(model).items() if array.ndim >= 2 and "gain" not in name}
+    assert changed(base, result) <= learns
+    assert changed(base, result)
+
+
+@pytest.mark.parametrize("strategy", sorted(REPLAYING))
+def test_what_is_replayed_is_told_apart_and_has_a_head_of_its_own(tuned, strategy):
+    result = tuned(strategy)
+    [first, last] = result.metrics["epochs"]
+    assert set(first["replay"]) == {"train", "validation"}
+    for part in first["replay"].values():
+        assert part["forces_mae"] > 0
+    assert last["replay"]["validation"] != last["validation"]
+    assert result.metrics["start"]["replay"]["forces_mae"] is not None
+    model = load_model(result.folder)
+    document = read_document(result.best)
+    assert [head["name"] for head in document["model"]["config"]["heads"]] == ["target", "foundation"]
+    other = load_model(f"{result.folder}@foundation")
+    assert model.e0.tolist() != other.e0.tolist()
+    one, two = named_arrays(model), named_arrays(other)
+    assert {name for name in one if not np.array_equal(one[name], two[name])} or strategy == "replay-lora"
+
+
+def test_at_step_0_the_model_predicts_what_the_foundation_does_but_for_the_reported_offsets(db, base, tuned):
+    result = tuned("naive")
+    offsets = result.metrics["data"]["e0"]["offsets"]
+    recipe = recipe_of(db, "whole-naive")
+    prepared = prepare(db, load(db, "target"), recipe=recipe, teacher_id=None, devices=1, say=print)
+    started, foundation = start_model(prepared, recipe, say=print), load_model(base)
+    assert offsets
+    for structure in db.structures(load(db, "target").ids[:4].tolist()):
+        shift = sum(offsets[SYMBOLS[number]] for number in structure.atomic_numbers.tolist())
+        one, other = (predicted(model, structure) for model in (started, foundation))
+        assert one[0] - other[0] == pytest.approx(shift, abs=1e-9)
+        assert np.array_equal(one[1], other[1])
+
+
+def test_at_step_0_pseudo_labels_are_what_the_foundation_says(tuned):
+    # float32 twice, in batches of another shape: some 1e-7 of the scale.
+    assert tuned("pseudo-replay").metrics["start"]["replay"]["loss"] < 1e-4
+    assert tuned("replay").metrics["start"]["replay"]["loss"] > 1e-2
+    assert tuned("pseudo-replay").metrics["epochs"][0]["replay"]["validation"]["loss"] > 1e-3
+
+
+def test_pseudo_labels_are_of_the_foundations_weights_and_of_no_other_method(db, tuned):
+    recipe = find_run(db, tuned("pseudo-replay").name).config["recipe"]["finetune"]
+    method = db.method(int(recipe["replay_method"]))
+    assert (method.kind, method.weights_sha256) == ("teacher", recipe["sha256"])
+
+
+@pytest.mark.parametrize(("strategy", "steps"), [("lora", 2), ("replay", 4)])
+def test_an_interrupted_run_that_goes_on_ends_with_the_same_bits(db, tune, tuned, listener, strategy, steps):
+    options = {"replay": KEPT} if strategy in REPLAYING else {}
+    name = f"stopped-{strategy}"
+    with pytest.raises(KeyboardInterrupt):
+        tune(strategy, name=name, reporter=Stopper(steps), **options)
+    result = resume(db, name, reporter=listener)
+    assert result.metrics == tuned(strategy).metrics
+    assert_same_bits(result, tuned(strategy))
+
+
+def test_a_replay_that_weighs_nothing_is_the_naive_run_bit_for_bit(tune, tuned):
+    result = tune("replay", "finetune.replay_weight=0", name="weightless", replay=KEPT)
+    assert result.metrics == tuned("naive").metrics
+    assert_same_bits(result, tuned("naive"))
+
+
+def test_the_replay_weight_changes_what_is_learnt(tune, tuned):
+    result = tune("replay", "finetune.replay_weight=30", name="heavy", replay=KEPT)
+    heavy, light = (each.metrics["epochs"][-1] for each in (result, tuned("replay")))
+    assert result.metrics["start"] == tuned("replay").metrics["start"]
+    assert heavy["validation"] != light["validation"]
+    assert heavy["replay"] != light["replay"]
+
+
+def test_a_run_that_forgets_too_much_stops_after_an_epoch_and_keeps_the_reason(db, tune):
+    bound = ("finetune.replay_bound=1e-6", "finetune.replay_allowance=0")
+    result = tune("replay", *bound, name="forgetful", replay=KEPT)
+    assert len(result.metrics["epochs"]) == 1
+    assert "above the limit of 0.0" in find_run(db, "forgetful").metrics["stopped"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "offsets"), [("foundation", {}), ("fit", None), ('{"H": -1.0, "O": -2.0}', {"H": -1.0, "O": -2.0})]
+)
+def test_energies_of_atoms_are_the_foundations_or_fitted_or_given(db, base, tune, tmp_path, mode, offsets):
+    if mode.startswith("{"):
+        (tmp_path / "e0.json").write_text(mode)
+        mode = str(tmp_path / "e0.json")
+    result = tune("naive", f"finetune.e0={mode}", "epochs=1")
+    e0 = dict(zip((1, 6, 8), load_model(result.folder).e0.tolist(), strict=True))
+    before = dict(zip((1, 6, 8), load_model(base).e0.tolist(), strict=True))
+    assert e0[6] == before[6]
+    if mode == "foundation":
+        assert e0 == before
+    elif mode == "fit":
+        assert e0[1] != before[1]
+    else:
+        assert (e0[1], e0[8]) == (-1.0, -2.0)
+    assert result.metrics["data"]["e0"]["mode"] == mode
+
+
+def test_an_element_without_an_isolated_atom_is_named(tune):
+    with pytest.raises(NotFoundError, match="no isolated-atom energy for H, O"):
+        tune("naive", "finetune.e0=isolated", name="isolated")
+
+
+def test_labels_of_forces_alone_can_be_learnt_and_the_foundations_energies_stay(base, tune):
+    # No label has this energy: only forces are left.
+    result = tune("naive", "data.energy=energy_corrected", "epochs=1")
+    assert result.metrics["data"]["e0"]["rms_before"] is None
+    assert result.metrics["epochs"][0]["validation"]["energy_mae"] is None
+    assert load_model(result.folder).e0.tolist() == load_model(base).e0.tolist()
+    assert changed(base, result)
+
+
+@pytest.fixture(scope="session")
+def hydrocarbon(base, tmp_path_factory):
+    """A foundation that knows no oxygen."""
+    config = replace(load_model(base).config, atomic_numbers=(1, 6), e0=(-1.0, -2.0))
+    path = tmp_path_factory.mktemp("hydrocarbon") / "model"
+    save_model(path, Nequix.create(config, key=jax.random.key(0)), name="nequix")
+    return path
+
+
+def test_an_element_that_the_foundation_does_not_know_is_named_before_anything_is_trained(tune, hydrocarbon):
+    with pytest.raises(TrainError, match="does not know O, which subset 'target' has; it knows H C"):
+        tune("naive", foundation=str(hydrocarbon))
+
+
+def test_replayed_structures_are_labelled_by_the_foundation_all_or_not_at_all(db, tune, hydrocarbon):
+    freeze(db, "methane", filter='elements HAS ALL "H","C"', fractions=(60, 40, 0), seed=0)
+    with pytest.raises(
+        TrainError, match=r"could label \d+ of \d+ structures of replay subset 'kept'.*does not cover O"
+    ):
+        tune("pseudo-replay", foundation=str(hydrocarbon), subset="methane", replay=KEPT)
+
+
+def test_a_run_does_not_go_on_from_a_foundation_that_was_changed(db, base, tune, hydrocarbon, listener, tmp_path):
+    place = tmp_path / "foundation"
+    save_model(place, load_model(base), name="nequix")
+    with pytest.raises(KeyboardInterrupt):
+        tune("naive", name="changed", foundation=str(place), reporter=Stopper(1))
+    shutil.rmtree(place)
+    with pytest.raises(TrainError, match="is not there"):
+        resume(db, "changed", reporter=listener)
+    shutil.copytree(hydrocarbon, place)
+    with pytest.raises(TrainError, match=r"has other weights \(SHA-256 .*\) than the run was planned with"):
+        resume(db, "changed", reporter=listener)
+
+
+def test_one_head_of_a_fine_tuned_model_is_fine_tuned_again(db, tune, tuned):
+    name = tuned("replay").name
+    again = tune("naive", foundation=f"{name}@foundation", name="again")
+    assert find_run(db, "again").parent == name
+    kept = load_model(f"{tuned('replay').folder}@foundation")
+    offsets = again.metrics["data"]["e0"]["offsets"]
+    number = kept.atomic_numbers.index(1)
+    assert load_model(again.folder).e0[number] == pytest.approx(kept.e0[number] + offsets["H"])
+
+
+def test_structures_that_are_picked_are_the_same_when_asked_for_again(db, tune):
+    choice = ReplayChoice(source="kept", size=6)
+    names = [tune("replay", "epochs=1", replay=choice).name for _ in range(2)]
+    chosen = {find_run(db, name).config["recipe"]["finetune"]["replay"] for name in names}
+    assert len(chosen) == 1
+    assert len(load(db, chosen.pop()).ids) == 6
+
+
+def test_a_target_that_is_small_beside_the_replay_is_repeated():
+    assert [repeats(10, 100), repeats(9, 100), repeats(5, 100), repeats(1, 100)] == [0, 1, 2, 10]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "options", "message"),
+    [
+        ("naiv", {}, "Did you mean 'naive'"),
+        ("replay", {}, "needs what is replayed: --replay"),
+        ("lora", {"replay": KEPT}, "strategy lora replays nothing; leave --replay out"),
+    ],
+)
+def test_what_does_not_go_together_is_an_error_with_the_next_step(tune, strategy, options, message):
+    with pytest.raises(ConfigError, match=message):
+        tune(strategy, **options)
+
+
+def test_a_recipe_keeps_its_learning_rate_where_it_is_not_the_shipped_one():
+    assert strategy_recipe("lora").optimizer.learning_rate == STRATEGIES["lora"].learning_rate
+    assert strategy_recipe("lora", base="nano").optimizer.learning_rate == 0.01
+    assert strategy_recipe("lora", settings=["finetune.lora_rank=2"]).finetune.lora_rank == 2

@@ -1,0 +1,107 @@
+"""Fine-tuning from a database: everything that a strategy needs is made ready, then the one training loop runs."""
+
+import json
+from dataclasses import dataclass, replace
+
+from mlipdb import registry
+from mlipdb.database import Database
+from mlipdb.errors import ConfigError
+from mlipdb.subsets import subset as subsets
+from mlipdb.subsets.subset import FrozenSubset
+from mlipdb.trainers.checkpoint import split_head
+from mlipdb.trainers.devices import from_first
+from mlipdb.trainers.finetune.pseudo import pseudo_label
+from mlipdb.trainers.finetune.replay_set import ReplayChoice, replay_set
+from mlipdb.trainers.finetune.strategy import Strategy, find_strategy
+from mlipdb.trainers.found_model import find_model
+from mlipdb.trainers.foundation_weights import fingerprint, read_foundation, require_known
+from mlipdb.trainers.prepare import Say, subset_elements
+from mlipdb.trainers.progress import Reporter
+from mlipdb.trainers.recipe import FinetuneRecipe, Recipe
+from mlipdb.trainers.run_files import best_checkpoint
+from mlipdb.trainers.runs import free_name, run_names
+from mlipdb.trainers.settings import build, to_mapping
+from mlipdb.trainers.train import TrainResult, train
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneWish:
+    """What is fine-tuned: a model by name or path (NAME@HEAD for one head of several), on a subset or a filter.
+
+    replay is what is learnt again beside it, for the strategies that do that. name is what to call the run.
+    accept_labels learns a teacher's labels though they contradict the DFT labels.
+    """
+
+    foundation: str
+    subset: str
+    replay: ReplayChoice | None = None
+    name: str | None = None
+    accept_labels: bool = False
+
+
+def finetune(db: Database, wish: FinetuneWish, *, recipe: Recipe, reporter: Reporter) -> TrainResult:
+    """Fine-tune a model as the recipe of a strategy (strategy_recipe) says.
+
+    Raises ConfigError where strategy and wish do not fit, TrainError for elements that the model does not know, and as
+    train does. `resume` of mlipdb.trainers.train goes on with a run that was interrupted.
+    """
+
+    def make() -> bytes:
+        found = _resolved(db, wish, recipe=recipe, say=reporter.say)
+        return json.dumps(to_mapping(found)).encode()
+
+    resolved = build(Recipe, json.loads(from_first(make)))
+    frozen = subsets.resolve(db, wish.subset)
+    parent = str(split_head(wish.foundation)[0])
+    return train(
+        db,
+        frozen.name,
+        recipe=resolved,
+        reporter=reporter,
+        name=wish.name or _name(db, frozen, resolved),
+        accept_labels=wish.accept_labels,
+        parent=parent if parent in run_names(db) else None,
+    )
+
+
+def _name(db: Database, frozen: FrozenSubset, recipe: Recipe) -> str:
+    stem = f"{frozen.name}-{recipe.finetune.strategy}"
+    return from_first(lambda: free_name(db, stem).encode()).decode()
+
+
+def _resolved(db: Database, wish: FinetuneWish, *, recipe: Recipe, say: Say) -> Recipe:
+    """The recipe with the foundation found, and with its replay set frozen and labelled."""
+    strategy = find_strategy(recipe.finetune.strategy)
+    _check_wish(wish, strategy, recipe.finetune)
+    foundation = _foundation(db, wish.foundation)
+    model = read_foundation(foundation)
+    frozen = subsets.resolve(db, wish.subset)
+    require_known(model, subset_elements(db, frozen), of=f"subset {frozen.name!r}")
+    tuned = replace(recipe.finetune, foundation=foundation, sha256=fingerprint(foundation))
+    if tuned.learns == FinetuneRecipe().learns:
+        tuned = replace(tuned, learns=strategy.learns(model))
+    if wish.replay is not None and tuned.replay_weight > 0:
+        chosen = replay_set(db, wish.replay, target=frozen, model=model, foundation=tuned.sha256, say=say)
+        tuned = replace(tuned, replay=chosen.name)
+        if strategy.replay == "pseudo":
+            method = pseudo_label(db, chosen, foundation=foundation, sha256=tuned.sha256, say=say)
+            tuned = replace(tuned, replay_method=str(method), replay_energy="energy_uncorrected")
+    return replace(recipe, model={"name": registry.name_of("mlipdb.models", type(model))}, finetune=tuned)
+
+
+def _check_wish(wish: FinetuneWish, strategy: Strategy, recipe: FinetuneRecipe) -> None:
+    if strategy.replay == "none" and wish.replay is not None:
+        raise ConfigError(f"strategy {strategy.name} replays nothing; leave --replay out, or use --strategy replay")
+    if strategy.replay != "none" and wish.replay is None and recipe.replay_weight > 0:
+        raise ConfigError(
+            f"strategy {strategy.name} needs what is replayed: --replay with a subset or filter of structures such as "
+            "the foundation was trained on (--replay-weight 0 leaves it out)"
+        )
+
+
+def _foundation(db: Database, name: str) -> str:
+    """Where the model is, as an absolute path with the head, if one is named; of a run its best checkpoint."""
+    before, head = split_head(name)
+    place = find_model(before, db=db).resolve()
+    place = (best_checkpoint(place) or place) if place.is_dir() else place
+    return str(place) if head is None else f"{place}@{head}"

@@ -1,0 +1,61 @@
+"""The replay set of a fine-tuning: a frozen subset as it is, or structures picked from one."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from mlipdb.database import Database
+from mlipdb.subsets import subset as subsets
+from mlipdb.subsets.subset import FrozenSubset
+from mlipdb.trainers.models.base import AbstractModel
+from mlipdb.trainers.prepare import Say, subset_elements
+from mlipdb.trainers.replay import ReplayWish, pick
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayChoice:
+    """What to replay: source is a frozen subset or a filter, taken whole where size is None.
+
+    Else size structures of it are picked: how and elements are as in ReplayWish.
+    """
+
+    source: str
+    size: int | None = None
+    how: str = "random"
+    elements: str = "any"
+    seed: int = 0
+
+
+def replay_set(
+    db: Database, choice: ReplayChoice, *, target: FrozenSubset, model: AbstractModel, foundation: str, say: Say
+) -> FrozenSubset:
+    """The frozen replay set; the same choice on the same data gives the same one. foundation is the model's checksum.
+
+    Says how many of its structures the fine-tuning is validated or tested on. Raises as pick does.
+    """
+    if choice.size is None:
+        found = subsets.resolve(db, choice.source)
+    else:
+        wish = ReplayWish(
+            source=choice.source, size=choice.size, how=choice.how, elements=choice.elements, seed=choice.seed
+        )
+        elements = {*subset_elements(db, target)}
+        name = _name(db, wish, elements=elements, foundation=foundation)
+        found = pick(db, wish, target_elements=elements, model=model, name=name)
+    say(f"replay: {len(found.splits['train'])} structures to learn of subset {found.name}")
+    held_out = np.concatenate([target.splits["validation"], target.splits["test"]])
+    if shared := len(np.intersect1d(found.splits["train"], held_out)):
+        say(
+            f"WARNING: {shared} structures of the replay are of the validation or test part of {target.name!r}, so its "
+            "errors there are too small; narrow --replay"
+        )
+    return found
+
+
+def _name(db: Database, wish: ReplayWish, *, elements: set[int], foundation: str) -> str:
+    """A name that is the same only for the same choice from the same structures."""
+    known = wish.source in subsets.names(db)
+    content = subsets.load(db, wish.source).hash if known else db.query(wish.source).ids.tobytes().hex()
+    key = repr((wish, sorted(elements), foundation if wish.how == "farthest" else "", content))
+    return f"replay-{wish.size}-{wish.how.partition(':')[0]}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"

@@ -1,0 +1,62 @@
+"""What is replayed beside the target's data, so that a fine-tuning does not forget it."""
+
+from dataclasses import dataclass, replace
+
+from mlipdb.database import Database
+from mlipdb.errors import TrainError
+from mlipdb.methods import find_method
+from mlipdb.subsets import subset as subsets
+from mlipdb.subsets.training_statistics import one_method
+from mlipdb.trainers.batching.targets import Convention
+from mlipdb.trainers.found_part import FoundPart, Reading, find_part
+from mlipdb.trainers.foundation_weights import require_known
+from mlipdb.trainers.models.base import AbstractModel
+from mlipdb.trainers.recipe import Recipe
+
+LEAST_SHARE = 0.1  # of the target beside the replay in an epoch; below it the target is repeated
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ReplayData:
+    """The train and validation parts of the replayed subset, with the foundation's E0s; method names their labels'."""
+
+    train: FoundPart
+    validation: FoundPart
+    convention: Convention
+    method: str
+
+
+def find_replay(db: Database, recipe: Recipe, *, foundation: AbstractModel, reading: Reading) -> ReplayData:
+    """Read what the recipe replays; reading is that of the target's train part, whose edges it shares.
+
+    Raises TrainError where structures have no label or elements that the foundation does not know, ConfigError where
+    labels are of several methods.
+    """
+    tuned = recipe.finetune
+    frozen = subsets.load(db, tuned.replay)
+    own = tuned.replay_method
+    choose = "--set finetune.replay_method=NUMBER"
+    method = find_method(db, own) if own else one_method(db, frozen, part="train", choose=choose)
+    energy = tuned.replay_energy or recipe.data.energy
+    known = replace(reading, energy=energy, method_id=method, teacher_id=None)
+    train = find_part(db, frozen.splits["train"], known, recipe=recipe)
+    validation = find_part(db, frozen.splits["validation"], replace(known, memory=reading.memory / 9), recipe=recipe)
+    for part in (train, validation):
+        require_known(foundation, part.survey.elements, of=f"replay subset {tuned.replay!r}")
+    if not train.survey.has_energy.any():
+        raise TrainError(
+            f"no structure to train on of replay subset {tuned.replay!r} has {energy}; choose another with "
+            "--set finetune.replay_energy=… or finetune.replay_method=NUMBER"
+        )
+    e0 = dict(zip(foundation.atomic_numbers, foundation.e0.tolist(), strict=True))
+    return ReplayData(
+        train=train,
+        validation=validation,
+        convention=Convention(energy=energy, e0=e0),
+        method=db.method(method).name,
+    )
+
+
+def repeats(targets: int, replayed: int) -> int:
+    """How many more times than once the target's structures come in an epoch, so that they are not lost in it."""
+    return int(LEAST_SHARE * replayed / targets) if targets < LEAST_SHARE * replayed else 0
