@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from mlipdb.trainers.compiled import compiled
 from mlipdb.trainers.devices import ALIKE, AXIS, SPREAD
 from mlipdb.trainers.graph import Batch, Prediction
 from mlipdb.trainers.losses import Term, WeightedLosses
@@ -19,6 +20,9 @@ from mlipdb.trainers.models.derive import predict, predict_with_rows
 from mlipdb.trainers.models.lora import Adapted, effective
 from mlipdb.trainers.optimizer import averaged, trainable
 from mlipdb.trainers.soundness import sound_graphs
+
+# Hessian rows, up to which a step makes each by code of its own; more would take too long to compile.
+WRITTEN_OUT = 4
 
 
 class TrainState(eqx.Module):
@@ -82,7 +86,6 @@ def make_train_step(
     one for each device. learns are those of initial_state; other arrays keep every bit.
     """
 
-    @eqx.filter_jit(donate="all-except-first")
     def train_step(inputs: Inputs, state: TrainState) -> tuple[TrainState, Outcome]:
         batch, rate, losses = inputs
         gradient, outcome = gradient_and_outcome(state.model, batch, losses=losses, mesh=mesh, learns=learns)
@@ -94,7 +97,7 @@ def make_train_step(
         outcome = Outcome(outcome.loss, outcome.terms, outcome.errors, finite, outcome.sound)
         return TrainState(eqx.combine(parameters, fixed), average, optimizer_state, state.step + 1), outcome
 
-    return train_step
+    return compiled(train_step, donate="all-except-first")
 
 
 def make_evaluate_step(losses: WeightedLosses, *, mesh: Mesh | None = None) -> EvaluateStep:
@@ -104,12 +107,11 @@ def make_evaluate_step(losses: WeightedLosses, *, mesh: Mesh | None = None) -> E
         loss, (terms, errors, sound) = _local_loss(*_parts(shared, ("*",)), own, losses=losses, total=total)
         return (loss, terms, errors), sound
 
-    @eqx.filter_jit
     def evaluate_step(model: AbstractModel | Adapted, batch: Batch) -> Outcome:
         (loss, terms, errors), sound = _everywhere(evaluated, model, batch, mesh=mesh)
         return Outcome(loss, terms, errors, jnp.isfinite(loss), sound)
 
-    return evaluate_step
+    return compiled(evaluate_step)
 
 
 def gradient_and_outcome(
@@ -181,7 +183,8 @@ def _predicted(
     model: AbstractModel, batch: Batch, *, needs: frozenset[str]
 ) -> tuple[Prediction, Float[Array, "rows atoms 3"]]:
     if "hessian_rows" in needs:
-        return predict_with_rows(model, batch.graph, batch.targets.hessian_dofs)
+        dofs = batch.targets.hessian_dofs
+        return predict_with_rows(model, batch.graph, dofs, written_out=len(dofs) <= WRITTEN_OUT)
     return predict(model, batch.graph), jnp.zeros_like(batch.targets.hessian_rows)
 
 

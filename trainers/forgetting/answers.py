@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Float64
@@ -11,13 +10,14 @@ from jaxtyping import Float64
 from mlipdb.structures import Structure
 from mlipdb.trainers.batching.neighbours import Neighbours, neighbours
 from mlipdb.trainers.batching.pad import GraphShape, needed_shape, pad_graph, reuse_shape
+from mlipdb.trainers.compiled import compiled
 from mlipdb.trainers.graph import Prediction
 from mlipdb.trainers.models.base import AbstractModel, AbstractTrunked, require_elements
 from mlipdb.trainers.models.derive import predict
 
 USUAL = GraphShape(atoms=1025, edges=8192, graphs=513)
 
-_predict = eqx.filter_jit(predict)
+_predict = compiled(predict)
 
 Listed = tuple[Structure, Neighbours]
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float, Float32, Float64, Int64
 
 from mlipdb.errors import ConfigError
 from mlipdb.trainers.batching.pad import GraphShape, needed_shape, pad_graph, reuse_shape
 from mlipdb.trainers.batching.records import Record
+from mlipdb.trainers.compiled import compiled
 from mlipdb.trainers.graph import AtomicGraph
 from mlipdb.trainers.models.base import AbstractModel, AbstractTrunked
 from mlipdb.trainers.models.derive import edge_vectors
@@ -110,6 +110,6 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
         yield batch
 
 
-@eqx.filter_jit
+@compiled
 def _invariants(model: AbstractTrunked, graph: AtomicGraph) -> Float[Array, "atoms features"]:
     return model.invariants(model.trunk(graph, edge_vectors(graph)))
