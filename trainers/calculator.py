@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import ase
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,13 +17,14 @@ from mlipdb.structures import Structure, make_structure
 from mlipdb.trainers.batching.neighbours import neighbours
 from mlipdb.trainers.batching.pad import GraphShape, needed_shape, pad_graph, reuse_shape, round_up
 from mlipdb.trainers.checkpoint import load_model
+from mlipdb.trainers.compiled import compiled
 from mlipdb.trainers.found_model import find_model
 from mlipdb.trainers.graph import AtomicGraph
 from mlipdb.trainers.models.base import AbstractModel, reference_energies, require_elements
 from mlipdb.trainers.models.derive import gives_stress, hessian_rows, predict
 
-_predict = eqx.filter_jit(predict)
-_hessian_rows = eqx.filter_jit(hessian_rows)
+_predict = compiled(predict)
+_hessian_rows = compiled(hessian_rows)
 
 
 class Calculator(AseCalculator):

@@ -1,6 +1,6 @@
 """How gradients become updates: clipping, then Muon for matrices and Adam for the rest, or AdamW for all."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -19,6 +19,8 @@ FROZEN = frozenset({"e0", "scale", "shift", "avg_n_neighbors"})
 # decay nor are they orthogonalised.
 NO_MATRICES = frozenset({"embedding", "atom_embedding", "frequencies", "bias", "gain"})
 
+NEWTON_SCHULZ_STEPS = 5  # optax's default
+
 
 def make_optimizer(recipe: OptimizerRecipe) -> optax.GradientTransformation:
     """Updates for a learning rate of 1; the train step multiplies them by the rate of the moment.
@@ -27,12 +29,14 @@ def make_optimizer(recipe: OptimizerRecipe) -> optax.GradientTransformation:
     embeddings keep their size. Muon's update of a matrix is scaled by √max(1, out/in).
     """
     if recipe.name == "muon":
-        update = optax.contrib.muon(
-            1.0,
-            eps=recipe.epsilon,
-            weight_decay=recipe.weight_decay,
-            muon_weight_dimension_numbers=_matrix_axes,
-            nesterov=True,
+        update = _looping(
+            optax.contrib.muon(
+                1.0,
+                eps=recipe.epsilon,
+                weight_decay=recipe.weight_decay,
+                muon_weight_dimension_numbers=_matrix_axes,
+                nesterov=True,
+            )
         )
     elif recipe.amsgrad:
         decay = optax.add_decayed_weights(recipe.weight_decay, mask=_matrices)
@@ -40,6 +44,30 @@ def make_optimizer(recipe: OptimizerRecipe) -> optax.GradientTransformation:
     else:
         update = optax.adamw(1.0, eps=recipe.epsilon, weight_decay=recipe.weight_decay, mask=_matrices)
     return _promoting(optax.chain(optax.clip_by_global_norm(recipe.clip_norm), update))
+
+
+def _looping(muon: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Muon whose iterations are a loop: optax writes all five out for every matrix, which takes long to compile.
+
+    It makes a loop where each iteration has coefficients of its own. The state stays that of one set for all.
+    """
+
+    def update(updates: PyTree, state: PyTree, parameters: PyTree = None) -> tuple[PyTree, PyTree]:
+        repeated = _with_coefficients(state, lambda found: jnp.broadcast_to(found, (NEWTON_SCHULZ_STEPS, 3)))
+        updates, changed = muon.update(updates, repeated, parameters)
+        return updates, _with_coefficients(changed, lambda found: found[0])
+
+    return optax.GradientTransformation(muon.init, update)
+
+
+def _with_coefficients(state: PyTree, change: Callable[[Array], Array]) -> PyTree:
+    def is_muon(node: Any) -> bool:
+        return isinstance(node, optax.contrib.MuonState)
+
+    def changed(node: Any) -> Any:
+        return node._replace(ns_coeffs=change(node.ns_coeffs)) if is_muon(node) else node
+
+    return jax.tree.map(changed, state, is_leaf=is_muon)
 
 
 class _AmsgradState(NamedTuple):

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +13,7 @@ from mlipdb.trainers.batching.feed import Feed
 from mlipdb.trainers.batching.packing import choose_shapes, plan_in_order
 from mlipdb.trainers.batching.records import Record, RecordSource
 from mlipdb.trainers.batching.targets import Convention
+from mlipdb.trainers.compiled import compiled
 from mlipdb.trainers.graph import Batch, Prediction
 from mlipdb.trainers.metrics import MILLI, Sums, add_up, error_sums, summary
 from mlipdb.trainers.models.base import AbstractModel, require_elements
@@ -97,7 +97,7 @@ def _part_errors(
     )
 
 
-@eqx.filter_jit
+@compiled
 def _errors(model: AbstractModel, batch: Batch) -> tuple[Float[Array, " graphs"], dict[str, Sums]]:
     prediction: Prediction = predict(model, batch.graph)
     return prediction.energy, error_sums(prediction, batch)

@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from mlipdb.trainers.compiled import compiled
 from mlipdb.trainers.devices import ALIKE, AXIS, SPREAD
 from mlipdb.trainers.graph import Batch, Prediction
 from mlipdb.trainers.losses import Term, WeightedLosses
@@ -18,6 +19,9 @@ from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.models.derive import predict, predict_with_rows
 from mlipdb.trainers.optimizer import averaged, trainable
 from mlipdb.trainers.soundness import sound_graphs
+
+# Hessian rows, up to which a step makes each by code of its own; more would take too long to compile.
+WRITTEN_OUT = 4
 
 
 class TrainState(eqx.Module):
@@ -72,7 +76,6 @@ def make_train_step(
     one for each device.
     """
 
-    @eqx.filter_jit(donate="all-except-first")
     def train_step(inputs: Inputs, state: TrainState) -> tuple[TrainState, Outcome]:
         batch, rate, losses = inputs
         gradient, outcome = gradient_and_outcome(state.model, batch, losses=losses, mesh=mesh)
@@ -84,7 +87,7 @@ def make_train_step(
         outcome = Outcome(outcome.loss, outcome.terms, outcome.errors, finite, outcome.sound)
         return TrainState(eqx.combine(parameters, fixed), average, optimizer_state, state.step + 1), outcome
 
-    return train_step
+    return compiled(train_step, donate="all-except-first")
 
 
 def make_evaluate_step(losses: WeightedLosses, *, mesh: Mesh | None = None) -> EvaluateStep:
@@ -94,12 +97,11 @@ def make_evaluate_step(losses: WeightedLosses, *, mesh: Mesh | None = None) -> E
         loss, (terms, errors, sound) = _local_loss(*_parts(shared), own, losses=losses, total=total)
         return (loss, terms, errors), sound
 
-    @eqx.filter_jit
     def evaluate_step(model: AbstractModel, batch: Batch) -> Outcome:
         (loss, terms, errors), sound = _everywhere(evaluated, model, batch, mesh=mesh)
         return Outcome(loss, terms, errors, jnp.isfinite(loss), sound)
 
-    return evaluate_step
+    return compiled(evaluate_step)
 
 
 def gradient_and_outcome(
@@ -164,7 +166,8 @@ def _predicted(
     model: AbstractModel, batch: Batch, *, needs: frozenset[str]
 ) -> tuple[Prediction, Float[Array, "rows atoms 3"]]:
     if "hessian_rows" in needs:
-        return predict_with_rows(model, batch.graph, batch.targets.hessian_dofs)
+        dofs = batch.targets.hessian_dofs
+        return predict_with_rows(model, batch.graph, dofs, written_out=len(dofs) <= WRITTEN_OUT)
     return predict(model, batch.graph), jnp.zeros_like(batch.targets.hessian_rows)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +21,7 @@ from mlipdb.trainers.archive import DOCUMENT
 from mlipdb.trainers.batching.neighbours import Neighbours, neighbours
 from mlipdb.trainers.batching.pad import GraphShape, needed_shape, pad_graph
 from mlipdb.trainers.checkpoint import load_model
+from mlipdb.trainers.compiled import compiled
 from mlipdb.trainers.graph import AtomicGraph, Prediction
 from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.models.derive import gives_stress, predict, predict_with_rows
@@ -33,8 +33,8 @@ ROWS_AT_ONCE = 8  # more are computed in chunks of so many, which repeat the ene
 CPU_EDGES, ACCELERATOR_EDGES = 8192, 32768  # of a batch; about 2 GB with published weights and Hessian rows, and 8 GB
 KEPT_LISTS = 2048  # neighbour lists kept between edges() and label(): more than the runner holds at once
 
-_predict = eqx.filter_jit(predict)
-_predict_with_rows = eqx.filter_jit(predict_with_rows)
+_predict = compiled(predict)
+_predict_with_rows = compiled(predict_with_rows)
 
 
 class NequixTeacher:

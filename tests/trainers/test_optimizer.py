@@ -2,9 +2,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jaxtyping import Array, Float
 
+from mlipdb.trainers import optimizer as optimizer_module
 from mlipdb.trainers.optimizer import averaged, make_optimizer, trainable
 from mlipdb.trainers.recipe import OptimizerRecipe
 
@@ -52,6 +54,19 @@ def test_one_muon_step_is_the_one_computed_by_hand(shape):
     expected = -(orthogonalised(np.asarray(gradient.weight, np.float64)) * max(1.0, shape[1] / shape[0]) ** 0.5)
     expected -= 0.1 * np.asarray(model.weight)
     np.testing.assert_allclose(update.weight, expected, atol=2e-5)
+
+
+def test_the_state_of_muon_is_laid_out_as_optax_has_it():
+    # its iterations are a loop here, with coefficients for each; checkpoints have one set, as they always had
+    model, recipe = toy(), OptimizerRecipe()
+    parameters = eqx.filter(model, trainable(model))
+    optimizer = make_optimizer(recipe)
+    plain = optax.contrib.muon(1.0, muon_weight_dimension_numbers=optimizer_module._matrix_axes)
+    expected = optax.chain(optax.clip_by_global_norm(recipe.clip_norm), plain).init(parameters)
+    _, state = optimizer.update(parameters, optimizer.init(parameters), parameters)
+    for found in (optimizer.init(parameters), state):
+        assert jax.tree.structure(found) == jax.tree.structure(expected)
+        assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, expected)
 
 
 def test_vectors_take_an_adam_step_without_decay():

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mlipdb.trainers.models.features import Features, Matrices
-from mlipdb.trainers.models.paths import Path, coupling_matrix, group_by_input, weight_columns
+from mlipdb.trainers.models.paths import Path, coupling_matrix, group_by_input, path_of_component, weight_columns
 
 # Messages of one chunk. Measured: on a CPU 4 MiB make a training step three times as fast as all edges at once, with a
 # fortieth of the memory; a GPU needs more edges to be busy.
@@ -95,11 +95,12 @@ _sum_chunks.defvjp(_sum_chunks_forward, _sum_chunks_backward)
 def _add_messages(
     sums: Sums, features: Features, edges: EdgeFeatures, *, radial: Matrices, paths: tuple[Path, ...]
 ) -> Sums:
-    weights = radial_network(edges.radial, radial)
+    hidden = _hidden(edges.radial, radial[:-1])
     added, start = {}, 0
     for degree, group in group_by_input(paths).items():
         end = start + sum(path.channels for path in group)
-        messages = _messages(features[degree][edges.senders], edges.harmonics, weights[:, start:end], group=group)
+        weights = jnp.matmul(hidden, radial[-1][:, start:end], precision="highest")  # 0 where the basis is: no bias
+        messages = _messages(features[degree][edges.senders], edges.harmonics, weights, group=group)
         added[degree] = sums[degree].at[edges.receivers].add(messages, indices_are_sorted=True)
         start = end
     return added
@@ -115,26 +116,23 @@ def _messages(
     """Messages of all paths from one input degree, their components one after another.
 
     Coefficients and harmonics, which have no channels, are contracted first; what is left is one small matrix product
-    an edge.
+    an edge. Weights are spread over the components of their paths by a matrix of zeros and ones: multiplying each
+    path's part by itself, slices and all, takes 1.7 times as long to run and twice as long to compile.
     """
     edges, components, channels = sent.shape
     coefficients = jnp.asarray(coupling_matrix(group, columns=harmonics.shape[1]), dtype=sent.dtype)
     turned = jnp.matmul(harmonics, coefficients, precision="highest").reshape(edges, -1, components)
     products = jnp.einsum("eki,eiu->eku", turned, sent, precision="highest")
-    weighted, row = [], 0
-    for place, path in enumerate(group):
-        weight = weights[:, None, place * channels : (place + 1) * channels]
-        weighted.append(products[:, row : row + path.components] * weight)
-        row += path.components
-    return jnp.concatenate(weighted, axis=1)
+    places = jnp.asarray(path_of_component(group), dtype=sent.dtype)
+    spread = jnp.broadcast_to(places[None], (edges, *places.shape))
+    by_path = weights.reshape(edges, len(group), channels)
+    return products * jnp.einsum("ekp,epu->eku", spread, by_path, precision="highest")
 
 
-def radial_network(basis: Float[Array, "edges size"], matrices: Matrices) -> Float[Array, "edges numbers"]:
-    """Weights of an edge for each channel of each path; 0 where the basis is 0, since there is no bias."""
-    hidden = basis
-    for matrix in matrices[:-1]:
-        hidden = jax.nn.silu(jnp.matmul(hidden, matrix, precision="highest"))
-    return jnp.matmul(hidden, matrices[-1], precision="highest")
+def _hidden(basis: Float[Array, "edges size"], matrices: Matrices) -> Float[Array, "edges hidden"]:
+    for matrix in matrices:
+        basis = jax.nn.silu(jnp.matmul(basis, matrix, precision="highest"))
+    return basis
 
 
 def _no_sums(features: Features, paths: tuple[Path, ...]) -> Sums:

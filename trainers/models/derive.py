@@ -59,9 +59,18 @@ def hessian_rows(
 
 
 def predict_with_rows(
-    model: AbstractModel, graph: AtomicGraph, dofs: Int[Array, "rows graphs"], *, rows_at_once: int = 1
+    model: AbstractModel,
+    graph: AtomicGraph,
+    dofs: Int[Array, "rows graphs"],
+    *,
+    rows_at_once: int = 1,
+    written_out: bool = False,
 ) -> tuple[Prediction, Float[Array, "rows atoms 3"]]:
-    """Both predict and hessian_rows; the model is evaluated once for all of it."""
+    """Both predict and hessian_rows; the model is evaluated once for all of it.
+
+    written_out makes each row by code of its own instead of a loop: less work and memory where the rows themselves are
+    differentiated, and meant for few of them.
+    """
     vectors = edge_vectors(graph)
     if isinstance(model, AbstractDirectModel):
         forces, pull, atomic_energies = jax.vjp(_direct_forces(model, graph), vectors, has_aux=True)
@@ -76,6 +85,8 @@ def predict_with_rows(
             return 0.0 - _onto_atoms(graph, pull(chosen)[0])
         return _onto_atoms(graph, along(chosen[graph.senders] - chosen[graph.receivers]))  # forward: it is cheaper
 
+    if written_out and len(dofs):
+        return prediction, jnp.stack([row(numbers) for numbers in jnp.asarray(dofs)])
     return prediction, jax.lax.map(row, jnp.asarray(dofs), batch_size=min(rows_at_once, max(len(dofs), 1)))
 
 

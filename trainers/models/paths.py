@@ -104,6 +104,14 @@ def coupling_matrix(group: tuple[Path, ...], *, columns: int) -> Float64[np.ndar
 
 
 @cache
+def path_of_component(group: tuple[Path, ...]) -> Float64[np.ndarray, "components paths"]:
+    """One where a component of the results, path after path, is of the path; else zero."""
+    components = [path.components for path in group]
+    places: Float64[np.ndarray, "components paths"] = np.repeat(np.eye(len(group)), components, axis=0)
+    return places
+
+
+@cache
 def coupling(l_in: int, l_edge: int, l_out: int) -> Float64[np.ndarray, "m_in m_edge m_out"]:
     """Real Clebsch-Gordan coefficients times √(2·l_out + 1), which keeps the variance of each component at one."""
     coefficients = np.asarray(e3nn_jax.clebsch_gordan(l_in, l_edge, l_out), dtype=np.float64)

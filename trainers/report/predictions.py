@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,12 +13,13 @@ from mlipdb.trainers.batching.feed import Feed
 from mlipdb.trainers.batching.packing import choose_shapes, plan_in_order
 from mlipdb.trainers.batching.records import Record, RecordSource
 from mlipdb.trainers.batching.targets import Convention
+from mlipdb.trainers.compiled import compiled
 from mlipdb.trainers.models.base import AbstractModel, reference_energies, require_elements
 from mlipdb.trainers.models.derive import predict
 from mlipdb.trainers.part_errors import EDGES
 from mlipdb.trainers.survey import survey
 
-_predict = eqx.filter_jit(predict)
+_predict = compiled(predict)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

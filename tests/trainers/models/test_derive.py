@@ -92,6 +92,7 @@ def test_rows_are_the_same_however_many_are_computed_at_once():
     graph, dofs = padded(WATER), jnp.asarray([[0, -1, -1], [1, -1, -1], [2, -1, -1]])
     alone, together = (predict_with_rows(MODEL, graph, dofs, rows_at_once=count) for count in (1, 3))
     jax.tree.map(np.testing.assert_array_equal, alone, together)
+    jax.tree.map(np.testing.assert_array_equal, alone, predict_with_rows(MODEL, graph, dofs, written_out=True))
 
 
 def test_a_loss_of_rows_reaches_the_weights():

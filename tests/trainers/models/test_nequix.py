@@ -10,7 +10,7 @@ import pytest
 
 from mlipdb.errors import ConfigError
 from mlipdb.trainers.models import convolution
-from mlipdb.trainers.models.convolution import EdgeFeatures, convolve, radial_network
+from mlipdb.trainers.models.convolution import EdgeFeatures, convolve
 from mlipdb.trainers.models.edges import bessel, lengths_and_directions, polynomial_cutoff, spherical_harmonics
 from mlipdb.trainers.models.features import gate, normalise
 from mlipdb.trainers.models.nequix import Nequix, NequixConfig
@@ -65,7 +65,8 @@ def test_convolution_is_the_sum_over_edges_path_by_path(bytes_at_once, monkeypat
     paths = coupled_paths((3, 2, 2, 1), lmax=3, channels_out=(1, 1, 1, 1))
     edges, features = random_edges(3), random_features({0: 3, 1: 2, 2: 2, 3: 1})
     radial = random_radial(sum(path.channels for path in paths))
-    weights = np.asarray(radial_network(edges.radial, radial))
+    hidden = edges.radial @ radial[0]
+    weights = np.asarray(hidden / (1 + np.exp(-hidden)) @ radial[1])
     expected = {degree: [] for degree in range(4)}
     start = 0
     for path in paths:

@@ -1,0 +1,53 @@
+"""Compiling the outermost functions: eqx.filter_jit, with options of XLA that suit our models."""
+
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any, Literal, TypeVar, cast
+
+import equinox as eqx
+import jax
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Measured with jaxlib 0.10.2. By default sums over a short middle axis go to a library that takes up to fifty times as
+# long as a plain loop: forces, Hessian rows and every gradient of a gated product have such sums. The second level of
+# LLVM's optimisation takes a quarter of the compilation and makes nothing faster.
+CPU_OPTIONS: dict[str, str | int] = {
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
+    "xla_backend_optimization_level": 1,
+}
+
+
+def compiled(function: Function, *, donate: Literal["none", "all-except-first"] = "none") -> Function:
+    """The function under eqx.filter_jit, with compiler_options; it must not be called from within another jit.
+
+    Which device there is, is asked at the first call, so that a module may hold such a function.
+    """
+
+    @cache
+    def made() -> Callable[..., Any]:
+        jit: Any = eqx.filter_jit  # its signature does not name what it hands on to jax.jit
+        found: Callable[..., Any] = jit(function, donate=donate, compiler_options=compiler_options())
+        return found
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return made()(*args, **kwargs)
+
+    return cast("Function", call)
+
+
+@cache
+def compiler_options() -> dict[str, str | int]:
+    """Those of CPU_OPTIONS that this version of XLA knows; none for a device that is no CPU."""
+    if jax.default_backend() != "cpu":
+        return {}
+    return {name: value for name, value in CPU_OPTIONS.items() if _is_known({name: value})}
+
+
+def _is_known(options: dict[str, str | int]) -> bool:
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
