@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from dataclasses import replace
 
 import jax
 import nequix_cases as cases
@@ -19,8 +20,8 @@ from mlipdb.trainers.step import initial_state, make_train_step
 def step_times(rows):
     model = row_cost.make_model("nequix-mp")
     batch = row_cost.make_batch(model, rows)
-    optimizer = make_optimizer(load_recipe("nequix-mp").optimizer)
-    inputs = (batch, jax.numpy.float32(1e-2), make_losses(row_cost.TERMS | (row_cost.ROWS if rows else {})))
+    optimizer = make_optimizer(replace(load_recipe("nequix-mp").optimizer, name="adamw"))
+    inputs = (batch, jax.numpy.float32(1e-3), make_losses(row_cost.TERMS | (row_cost.ROWS if rows else {})))
     state, step = initial_state(model, optimizer), make_train_step(optimizer, ema_decay=0.999)
 
     def run():

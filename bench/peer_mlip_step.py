@@ -78,7 +78,7 @@ def step_times(settings, *, rows):
         dofs = np.tile(numbers, (len(graph.n_node), 1)).astype(np.int32)
         dofs[-1] = 0
         graph = graph.replace_globals(sample_hessian_rows=jnp.asarray(dofs))
-    optimizer = optax.chain(optax.clip_by_global_norm(100.0), optax.contrib.muon(1e-2, weight_decay=1e-3))
+    optimizer = optax.chain(optax.clip_by_global_norm(100.0), optax.adamw(1e-3, weight_decay=1e-3))
     params, state = field.params, optimizer.init(field.params)
 
     @jax.jit
