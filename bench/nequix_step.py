@@ -1,12 +1,12 @@
 """Nequix here beside the PyPI package: compile time, a training step, evaluation, Hessian rows, and agreement.
 
-    python bench/nequix_step.py WEIGHTS.nqx --structures mptrj-random-1k.xyz --peer-python peers/bin/python
+    taskset -c 0 python bench/nequix_step.py WEIGHTS.nqx --structures mptrj-random-1k.xyz --peer-python peers/bin/python
 
-Both sides run in processes of their own, in turns, on the same batch with the same optimizer, so that a busy hour
-hits both alike; figures are medians over the rounds. Exits 1 where results differ by more than 1e-4 eV, 1e-3 eV/Å or
-1e-5 eV/Å³ on 50 crystals, with the activation's norm that the package finds on this machine. It integrates that norm
-numerically and finds another fifth digit than the one that its own reference energies were made with, which is ours
-(0.596460); the differences with ours are shown as "shipped".
+Both sides run in processes of their own, in turns, on the same batch with the same optimizer; times are CPU seconds,
+medians over the rounds, so that other work on the machine hardly changes them. Exits 1 where results differ by more
+than 1e-4 eV, 1e-3 eV/Å or 1e-5 eV/Å³ on 50 crystals, with the activation's norm that the package finds on this machine.
+It integrates that norm numerically and finds another fifth digit than the one that its own reference energies were made
+with, which is ours (0.596460); the differences with ours are shown as "shipped".
 """
 
 import argparse

@@ -37,9 +37,9 @@ def step_times(model, batch):
         return eqx.apply_updates(model, updates), state, value
 
     run = lambda: jax.block_until_ready(step(model, state, batch))  # noqa: E731
-    start = time.perf_counter()
+    start = time.process_time()
     value = run()[2]
-    compiling = time.perf_counter() - start
+    compiling = time.process_time() - start
     infer = eqx.filter_jit(lambda model, batch: model(batch))
     evaluate = lambda: jax.block_until_ready(infer(model, batch))  # noqa: E731
     evaluate()
