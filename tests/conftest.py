@@ -21,6 +21,13 @@ for setting, choice in STRICT.items():
     os.environ.setdefault(setting.upper(), choice)
     jax.config.update(setting, choice)
 
+# Of processes that test side by side each keeps compiled programs of its own: JAX does not write them in one piece, and
+# what is read while another writes it can end the process.
+SHARED, WORKER = os.environ.get("JAX_COMPILATION_CACHE_DIR"), os.environ.get("PYTEST_XDIST_WORKER")
+if SHARED and WORKER and Path(SHARED).name != WORKER:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{SHARED}/{WORKER}"
+    jax.config.update("jax_compilation_cache_dir", f"{SHARED}/{WORKER}")
+
 ROOT = Path(__file__).resolve().parent.parent
 CATALOGS = tomllib.loads((ROOT / "tests" / "catalogs.toml").read_text())
 

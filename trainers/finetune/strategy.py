@@ -66,13 +66,13 @@ _ALL = (
         name="replay",
         about="all weights learn, a readout for each of target and replay, with the replay's own labels",
         replay="labels",
-        learning_rate=1e-3,
+        learning_rate=2e-4,
     ),
     Strategy(
         name="pseudo-replay",
         about="the same, with labels of the foundation",
         replay="pseudo",
-        learning_rate=1e-3,
+        learning_rate=2e-4,
     ),
     Strategy(
         name="replay-lora",
