@@ -97,9 +97,13 @@ def find_strategy(name: str) -> Strategy:
 def strategy_recipe(name: str, *, base: str = RECIPE, settings: Sequence[str] = ()) -> Recipe:
     """The recipe of a strategy, with `key=value` settings over it: base, a shipped recipe or a file, is beneath.
 
-    The strategy's learning rate is for the shipped recipe; another base keeps its own. Raises ConfigError.
+    The strategy's learning rate is for the shipped recipe; another base keeps its own. A replay that weighs nothing is
+    none, and has the learning rate of that. Raises ConfigError.
     """
     strategy = find_strategy(name)
     own = [f"finetune.strategy={name}", f"finetune.lora_rank={strategy.lora_rank}"]
+    weight = load_recipe(base, settings=[*own, *settings]).finetune.replay_weight
+    if strategy.replay != "none" and not weight:
+        strategy = STRATEGIES["lora" if strategy.lora_rank else "naive"]
     own += [f"optimizer.learning_rate={strategy.learning_rate}"] if base == RECIPE else []
     return load_recipe(base, settings=[*own, *settings])
