@@ -295,7 +295,7 @@ def test_a_config_passes_through_json(factors):
         ({"cutoff": -1.0}, "cutoff must be above 0"),
         ({"e0": []}, "e0 has 0 values for 1 elements"),
         ({"atomic_numbers": [8, 1]}, "must ascend"),
-        ({"scale_factors": "papers"}, "must be 'paper', 'fit' or numbers. Did you mean 'paper'"),
+        ({"scale_factors": "papers"}, "must be 'paper', 'fit' or a table of numbers. Did you mean 'paper'"),
         ({"scale_factors": {"triplet_sums": []}}, "Did you mean 'triplet_sum'"),
         ({"scale_factors": {"triplet_sum": [1.0]}}, "lacks atom_sum, energy_sum, triplet_radial"),
         ({"n_blocks": 1, "scale_factors": CONSERVATIVE_FACTORS}, "has 4 values; 1 blocks need 1"),
