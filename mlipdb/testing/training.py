@@ -29,6 +29,8 @@ TINY = (
     "checkpoint.every_steps=2",
     "data.threads=1",
 )  # over the recipe nano: a student that compiles in seconds
+_SMALLEST = ("cutoff=3.0", "hidden_irreps='2x0e'", "lmax=0", "n_layers=1", "radial_basis_size=2", "radial_mlp_size=2")
+SMALLEST = (*(word for setting in _SMALLEST for word in ("--set", f"model.{setting}")), "--set", "epochs=1")
 ELEMENTS = ((1, 8), (1, 6), (6, 8))
 
 

@@ -37,3 +37,21 @@ def rock_salts(tmp_path):
 def command(database):
     """Runs a command on the database of the file's own fixture of that name."""
     return lambda *words: CliRunner().invoke(app, ["--db", str(database.path), *map(str, words)])
+
+
+@pytest.fixture(scope="session")
+def run():
+    """Runs a command on a database, and sees that it ends with a code; for fixtures that many tests share, too."""
+
+    def ended(db, *words, code=0):
+        result = CliRunner().invoke(app, ["--db", str(db.path), *words])
+        assert result.exit_code == code, (result.output, result.exception)
+        return result
+
+    return ended
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """What a command gave once, for all tests of a file."""
+    return {}

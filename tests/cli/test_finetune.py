@@ -3,14 +3,10 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
 
-from mlipdb.cli.app import app
 from mlipdb.subsets.subset import freeze
-from mlipdb.testing.training import training_database
+from mlipdb.testing.training import SMALLEST, training_database
 
-MODEL = ("cutoff=3.0", "hidden_irreps='2x0e'", "lmax=0", "n_layers=1", "radial_basis_size=2", "radial_mlp_size=2")
-SETTINGS = [word for option in MODEL for word in ("--set", f"model.{option}")] + ["--set", "epochs=1"]
 TUNED = ("finetune", "--from", "base", "--subset", "target", "--set", "epochs=1")
 
 
@@ -21,22 +17,11 @@ def db(tmp_path_factory):
     return db
 
 
-def run(db, *words, code=0):
-    result = CliRunner().invoke(app, ["--db", str(db.path), *words])
-    assert result.exit_code == code, (result.output, result.exception)
-    return result
-
-
-@pytest.fixture(scope="module")
-def kept():
-    return {}
-
-
 @pytest.fixture
-def tuned(db, kept):
+def tuned(db, kept, run):
     """What the command printed; made once, but only where the other fixtures of commands are in force."""
     if "tuned" not in kept:
-        run(db, "train", "--subset", "toy", *SETTINGS, "--name", "base")
+        run(db, "train", "--subset", "toy", *SMALLEST, "--name", "base")
         replay = ("--replay", 'elements HAS "C"', "--replay-size", "6", "--replay-weight", "0.5", "--head", "water")
         options = ("--strategy", "replay", *replay, "--e0", "reestimate", "--name", "tuned", "--json")
         kept["tuned"] = run(db, *TUNED, *options)
@@ -52,20 +37,20 @@ def test_finetune_prints_one_json_object_on_stdout_and_talks_on_stderr(tuned):
     assert "E0 (reestimate)" in tuned.stderr
 
 
-def test_runs_show_says_what_a_fine_tuning_started_from(db, tuned):
+def test_runs_show_says_what_a_fine_tuning_started_from(db, tuned, run):
     text = run(db, "runs", "show", "tuned").stdout
     for words in ("fine-tuning        replay", "weights ", "of run             base", "replay-6-random"):
         assert words in text
     assert "weight 0.5" in text
 
 
-def test_both_heads_can_be_evaluated_by_name(db, tuned):
+def test_both_heads_can_be_evaluated_by_name(db, tuned, run):
     for name in ("tuned", "tuned@water", "tuned@foundation"):
         rows = json.loads(run(db, "evaluate", name, "--subset", "target", "--split", "train", "--json").stdout)["rows"]
         assert rows[0]["predicted_by"] == name
 
 
-def test_a_finished_run_can_be_resumed_and_stays_as_it_is(db, tuned):
+def test_a_finished_run_can_be_resumed_and_stays_as_it_is(db, tuned, run):
     assert json.loads(run(db, "finetune", "--resume", "tuned", "--json").stdout) == json.loads(tuned.stdout)
 
 
@@ -79,11 +64,11 @@ def test_a_finished_run_can_be_resumed_and_stays_as_it_is(db, tuned):
         ("--resume", "tuned", "--e0", "fit"),
     ],
 )
-def test_options_that_do_not_go_together_are_a_usage_error(db, words):
+def test_options_that_do_not_go_together_are_a_usage_error(db, words, run):
     run(db, "finetune", *words, code=2)
 
 
-def test_what_is_misspelt_is_suggested(db, tuned):
+def test_what_is_misspelt_is_suggested(db, tuned, run):
     result = run(db, *TUNED, "--strategy", "replai", code=1)
     assert "Did you mean 'replay'" in str(result.exception)
     result = run(db, "finetune", "--from", "bass", "--subset", "target", code=1)

@@ -6,10 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mlipdb.cli.app import app
-from mlipdb.testing.training import training_database
-
-TINY = ("cutoff=3.0", "hidden_irreps='2x0e'", "lmax=0", "n_layers=1", "radial_basis_size=2", "radial_mlp_size=2")
-SETTINGS = [word for option in TINY for word in ("--set", f"model.{option}")] + ["--set", "epochs=1"]
+from mlipdb.testing.training import SMALLEST, training_database
 
 
 @pytest.fixture(scope="module")
@@ -17,22 +14,11 @@ def db(tmp_path_factory):
     return training_database(tmp_path_factory.mktemp("train") / "db", structures=15)
 
 
-def run(db, *words, code=0):
-    result = CliRunner().invoke(app, ["--db", str(db.path), *words])
-    assert result.exit_code == code, (result.output, result.exception)
-    return result
-
-
-@pytest.fixture(scope="module")
-def kept():
-    return {}
-
-
 @pytest.fixture
-def trained(db, kept):
+def trained(db, kept, run):
     """What the command printed; trained once, but only where the other fixtures of commands are in force."""
     if "first" not in kept:
-        kept["first"] = run(db, "train", "--subset", "toy", *SETTINGS, "--name", "first", "--json")
+        kept["first"] = run(db, "train", "--subset", "toy", *SMALLEST, "--name", "first", "--json")
     return kept["first"]
 
 
@@ -42,7 +28,7 @@ def test_train_prints_one_json_object_on_stdout_and_talks_on_stderr(trained):
     assert "epoch 1/1" in trained.stderr
 
 
-def test_evaluate_prints_rows_for_the_model_and_for_e0(db, trained):
+def test_evaluate_prints_rows_for_the_model_and_for_e0(db, trained, run):
     found = json.loads(run(db, "evaluate", "first", "--subset", "toy", "--split", "test", "--json").stdout)
     assert [(row["split"], row["predicted_by"]) for row in found["rows"]] == [("test", "first"), ("test", "E0 only")]
     text = run(db, "evaluate", "first", "--subset", "toy").stdout
@@ -50,7 +36,7 @@ def test_evaluate_prints_rows_for_the_model_and_for_e0(db, trained):
     assert "E0 only" in text
 
 
-def test_a_finished_run_can_be_resumed_and_stays_as_it_is(db, trained):
+def test_a_finished_run_can_be_resumed_and_stays_as_it_is(db, trained, run):
     again = json.loads(run(db, "train", "--resume", "first", "--json").stdout)
     assert again == json.loads(trained.stdout)
 
@@ -64,11 +50,11 @@ def test_a_finished_run_can_be_resumed_and_stays_as_it_is(db, trained):
         ("--resume", "first", "--teacher", "x"),
     ],
 )
-def test_options_that_do_not_go_together_are_a_usage_error(db, words):
+def test_options_that_do_not_go_together_are_a_usage_error(db, words, run):
     run(db, "train", *words, code=2)
 
 
-def test_model_and_align_are_settings_of_their_own(db):
+def test_model_and_align_are_settings_of_their_own(db, run):
     result = run(db, "train", "--subset", "toy", "--model", "nequx", code=1)
     assert "Did you mean 'nequix'" in str(result.exception)
     result = run(db, "train", "--subset", "toy", "--align", "leastsquares", code=1)
@@ -85,7 +71,7 @@ def test_help_of_train_and_evaluate_loads_neither_jax_nor_equinox():
     assert done.returncode == 0, done.stderr
 
 
-def test_report_writes_a_page_into_the_runs_folder_and_prints_where(db, trained):
+def test_report_writes_a_page_into_the_runs_folder_and_prints_where(db, trained, run):
     printed = run(db, "report", "first").stdout.strip()
     assert printed == str(db.path / "runs" / "first" / "report.html")
     found = json.loads(run(db, "report", "first", "--split", "train", "--json").stdout)
@@ -93,7 +79,7 @@ def test_report_writes_a_page_into_the_runs_folder_and_prints_where(db, trained)
     assert {group["name"] for group in found["elements"]} <= {"H", "C", "O"}
 
 
-def test_checkpoint_show_takes_a_run_or_a_path_and_export_writes_what_it_shows(db, trained, tmp_path):
+def test_checkpoint_show_takes_a_run_or_a_path_and_export_writes_what_it_shows(db, trained, tmp_path, run):
     best = json.loads(trained.stdout)["best_checkpoint"]
     lines = run(db, "checkpoint", "show", "first").stdout
     assert lines == run(db, "checkpoint", "show", best).stdout

@@ -112,6 +112,17 @@ class AbstractHeaded(AbstractModel):
             "heads": [{**dataclasses.asdict(head), "e0": list(head.e0)} for head in self.heads],
         }
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "AbstractHeaded":
+        """A model of that configuration, its arrays yet to be filled. Raises ConfigError for a bad setting."""
+        made = _from_config(config)
+        if not isinstance(made, cls):
+            raise ConfigError(
+                f"{config['model']['name']!r} cannot be within {cls.__name__}: of the two one is conservative, the other "
+                "direct"
+            )
+        return made
+
     def outputs(self, graph: AtomicGraph, edge_vectors: Float[Array, "edges 3"]) -> PyTree:
         """What each graph's head says; the trunk is evaluated once."""
         features = self.shared.trunk(graph, edge_vectors)
@@ -133,14 +144,6 @@ class Headed(AbstractHeaded, AbstractForceField):
         energies: Float[Array, " atoms"] = self.outputs(graph, edge_vectors)
         return energies
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Headed":
-        """A model of that configuration, its arrays yet to be filled. Raises ConfigError for a bad setting."""
-        made = _from_config(config)
-        if not isinstance(made, cls):
-            raise ConfigError(f"a headed model has a conservative one within; {config['model']['name']!r} is direct")
-        return made
-
 
 class HeadedDirect(AbstractHeaded, AbstractDirectModel):
     """A direct model with several heads."""
@@ -153,14 +156,6 @@ class HeadedDirect(AbstractHeaded, AbstractDirectModel):
         """Energies and forces of the atoms by their graph's head, 0 on padding atoms."""
         found: DirectOutputs = self.outputs(graph, edge_vectors)
         return found
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "HeadedDirect":
-        """A model of that configuration, its arrays yet to be filled. Raises ConfigError for a bad setting."""
-        made = _from_config(config)
-        if not isinstance(made, cls):
-            raise ConfigError(f"a headed-direct model has a direct one within; {config['model']['name']!r} is none")
-        return made
 
 
 def with_heads(model: AbstractModel, heads: Sequence[Head]) -> Headed | HeadedDirect:
