@@ -1,5 +1,6 @@
 """Settings and data that every test may use."""
 
+import gc
 import os
 import re
 import sys
@@ -29,6 +30,7 @@ if SHARED and WORKER and Path(SHARED).name != WORKER:
     jax.config.update("jax_compilation_cache_dir", f"{SHARED}/{WORKER}")
 
 ROOT = Path(__file__).resolve().parent.parent
+MAPS, MANY_MAPS = Path("/proc/self/maps"), 15_000
 CATALOGS = tomllib.loads((ROOT / "tests" / "catalogs.toml").read_text())
 
 
@@ -111,6 +113,15 @@ def on_server(server: str, statement: str) -> list[Any]:
         rows = list(result) if result.returns_rows else []
     admin.dispose()
     return rows
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room_for_programs() -> Iterator[None]:
+    """Each compiled program takes memory maps; past the kernel's bound (65,530 for a process) the compiler crashes."""
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

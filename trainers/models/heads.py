@@ -118,8 +118,7 @@ class AbstractHeaded(AbstractModel):
         made = _from_config(config)
         if not isinstance(made, cls):
             raise ConfigError(
-                f"{config['model']['name']!r} cannot be within {cls.__name__}: of the two one is conservative, the other "
-                "direct"
+                f"{config['model']['name']!r} does not go into {cls.__name__}: only one of the two derives its forces"
             )
         return made
 
