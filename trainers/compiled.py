@@ -1,4 +1,4 @@
-"""Compiling the outermost functions: eqx.filter_jit, with options of XLA that suit our models."""
+"""Compiling the outermost functions: eqx.filter_jit, with options of XLA that suit our models, and programs kept."""
 
 from collections.abc import Callable
 from functools import cache, wraps
@@ -6,6 +6,8 @@ from typing import Any, Literal, TypeVar, cast
 
 import equinox as eqx
 import jax
+
+from mlipdb.trainers.program_cache import keep_programs
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -26,6 +28,7 @@ def compiled(function: Function, *, donate: Literal["none", "all-except-first"] 
 
     @cache
     def made() -> Callable[..., Any]:
+        keep_programs()
         jit: Any = eqx.filter_jit  # its signature does not name what it hands on to jax.jit
         found: Callable[..., Any] = jit(function, donate=donate, compiler_options=compiler_options())
         return found
