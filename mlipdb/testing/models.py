@@ -24,10 +24,10 @@ from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.models.derive import hessian_rows, predict, predict_with_rows
 
 # Tests compile more than they compute, so that code for speed would be lost time.
-_OPTIONS = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-_jit: Any = partial(cast("Any", eqx.filter_jit), compiler_options=_OPTIONS)  # equinox's types leave the options out
-_predict = _jit(predict)
-_hessian_rows = _jit(hessian_rows)
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+quick: Any = partial(cast("Any", eqx.filter_jit), compiler_options=QUICK)  # equinox's types leave the options out
+_predict = quick(predict)
+_hessian_rows = quick(hessian_rows)
 
 
 def _squares(model: AbstractModel, graph: AtomicGraph, dofs: Int[Array, "rows graphs"]) -> Float[Array, ""]:
@@ -37,7 +37,7 @@ def _squares(model: AbstractModel, graph: AtomicGraph, dofs: Int[Array, "rows gr
     return jnp.stack(squares).sum()
 
 
-_gradients = _jit(eqx.filter_grad(_squares))
+_gradients = quick(eqx.filter_grad(_squares))
 
 
 class CommonConformance:

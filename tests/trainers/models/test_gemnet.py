@@ -1,7 +1,6 @@
 import dataclasses
 import json
 import math
-from functools import partial
 
 import equinox as eqx
 import jax
@@ -12,6 +11,7 @@ from numpy.polynomial import legendre
 
 from mlipdb.errors import ConfigError, TrainError
 from mlipdb.structures import make_structure
+from mlipdb.testing.models import quick
 from mlipdb.trainers.batching.neighbours import neighbours
 from mlipdb.trainers.batching.pad import GraphShape, pad_graph
 from mlipdb.trainers.batching.triplets import pad_triplets
@@ -48,7 +48,6 @@ SMALL = {
     "scale": 0.8,
     "shift": 0.1,
 }
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 FACTORS = ScaleFactors(
     triplet_radial=(1.3, 0.8),
     triplet_sum=(1.1, 1.7),
@@ -164,7 +163,7 @@ def test_it_is_the_network_of_the_paper_written_out_triplet_by_triplet(model_cla
     config = small_config(direct=direct, cutoff=4.5, scale_factors=factors)
     model = model_class.create(config, key=jax.random.key(3))
     graph = graph_of(LONELY_CELL, CRYSTAL, ISOLATED, config=config)
-    evaluate = jax.jit(lambda arrays: model(arrays, edge_vectors(arrays)), compiler_options=QUICK)
+    evaluate = quick(lambda arrays: model(arrays, edge_vectors(arrays)))
     found = evaluate(jax.tree.map(jnp.asarray, graph))
     energies, forces = reference(model.network, graph, config=config, factors=factors)
     np.testing.assert_allclose(found.atomic_energies if direct else found, energies, atol=2e-5)
@@ -216,7 +215,7 @@ def test_a_supercell_keeps_the_same_nearest_neighbours():
     )
     graph = graph_of(LONELY_CELL, double, config=config)
     assert np.bincount(graph.receivers[graph.edge_mask]).tolist() == [6, 6, 6]
-    evaluate = jax.jit(lambda arrays: model(arrays, edge_vectors(arrays)), compiler_options=QUICK)
+    evaluate = quick(lambda arrays: model(arrays, edge_vectors(arrays)))
     energies = evaluate(jax.tree.map(jnp.asarray, graph))
     assert abs(energies[0]) > 0.2
     np.testing.assert_allclose(energies[1:3], energies[0], rtol=1e-5)
@@ -239,7 +238,7 @@ def test_fitted_factors_keep_the_variance_of_everything_that_they_scale(model_cl
     factors = fitted.config.factors
     given = {name: jnp.asarray(values, jnp.float32) for name, values in factors.items() if values}
 
-    @partial(jax.jit, compiler_options=QUICK)
+    @quick
     def moments(graph):
         return observed(model.network, graph, edge_vectors(graph), config=config, factors=given)
 

@@ -10,7 +10,7 @@ import pytest
 
 from mlipdb.errors import ConfigError, NotFoundError
 from mlipdb.structures import make_structure
-from mlipdb.testing.models import DirectModelConformance, ModelConformance
+from mlipdb.testing.models import DirectModelConformance, ModelConformance, quick
 from mlipdb.testing.training import tiny_nequix
 from mlipdb.trainers.arrays import arrays_like, count_parameters, named_arrays
 from mlipdb.trainers.batching.neighbours import neighbours
@@ -53,8 +53,7 @@ MODELS = {
     "gemnet-dt": gemnet(GemNetDT, direct=True),
     "gemnet-t": gemnet(GemNetT, direct=False),
 }
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-quick_predict = eqx.filter_jit(predict, compiler_options=QUICK)
+quick_predict = quick(predict)
 
 
 @pytest.fixture(params=list(MODELS))
@@ -80,7 +79,7 @@ def same(first, second):
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
-@eqx.filter_jit(compiler_options=QUICK)
+@quick
 def in_two_ways(model, graph):
     vectors = edge_vectors(graph)
     return model(graph, vectors), model.read(graph, model.trunk(graph, vectors))
@@ -96,7 +95,7 @@ def test_the_trunk_needs_nothing_of_the_readout_and_its_invariants_do_not_turn(m
     turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
     turned = dataclasses.replace(CRYSTAL, positions=-CRYSTAL.positions @ turn.T, cell=-CRYSTAL.cell @ turn.T)
 
-    @eqx.filter_jit(compiler_options=QUICK)
+    @quick
     def invariants(graph):
         return without.invariants(without.trunk(graph, edge_vectors(graph)))
 
@@ -154,7 +153,8 @@ def test_each_graph_of_a_batch_is_read_by_its_own_head(model):
 def test_a_graph_of_one_head_gives_the_other_head_no_gradient():
     model = MODELS["nequix"]
     headed = with_heads(model, [Head(name="target"), Head(name="foundation")])
-    gradient = eqx.filter_grad(lambda m, g: predict(m, g).energy.sum())(headed, graph_of(model, CRYSTAL, heads=(1,)))
+    graph = graph_of(model, CRYSTAL, heads=(1,))
+    gradient = quick(eqx.filter_grad(lambda m: predict(m, graph).energy.sum()))(headed)
     assert not gradient.readouts[0].readout.any()
     assert gradient.readouts[1].readout.any()
 

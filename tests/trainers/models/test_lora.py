@@ -10,6 +10,7 @@ import pytest
 
 from mlipdb.errors import ConfigError
 from mlipdb.structures import make_structure
+from mlipdb.testing.models import quick
 from mlipdb.testing.training import tiny_nequix
 from mlipdb.trainers.arrays import named_arrays
 from mlipdb.trainers.batching.neighbours import neighbours
@@ -40,8 +41,7 @@ MODELS = {
     "nequix": Nequix.create(NEQUIX, key=jax.random.key(1)),
     "painn-conservative": PainnConservative.create(PAINN, key=jax.random.key(2)),
 }
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-before_merging = eqx.filter_jit(lambda model, graph: predict(effective(model), graph), compiler_options=QUICK)
+before_merging = quick(lambda model, graph: predict(effective(model), graph))
 
 
 @pytest.fixture(params=list(MODELS))

@@ -7,7 +7,7 @@ import pytest
 
 from mlipdb.errors import ConfigError, TrainError
 from mlipdb.structures import make_structure
-from mlipdb.testing.models import DirectModelConformance, ModelConformance
+from mlipdb.testing.models import DirectModelConformance, ModelConformance, quick
 from mlipdb.trainers.batching.neighbours import neighbours
 from mlipdb.trainers.batching.pad import needed_shape, pad_graph
 from mlipdb.trainers.models.derive import edge_vectors, predict
@@ -79,7 +79,7 @@ def test_the_paper_s_settings_have_the_paper_s_number_of_parameters(model, direc
 
 def test_a_force_of_an_inversion_centre_is_zero_and_its_derivatives_are_finite():
     salt = make_structure([14, 8], [[0, 0, 0], [1.3] * 3], cell=2.6 * np.eye(3), pbc=(True,) * 3)
-    forces = predict(Painn.create(CONFIG, key=jax.random.key(5)), graph_of(salt)).forces
+    forces = quick(predict)(Painn.create(CONFIG, key=jax.random.key(5)), graph_of(salt)).forces
     np.testing.assert_allclose(forces, 0, atol=1e-5)
 
 
@@ -91,7 +91,7 @@ def test_forces_are_no_gradient_so_rows_are_not_columns():
         moved = dataclasses.replace(graph, positions=positions)
         return predict(model, moved).forces
 
-    matrix = np.asarray(jax.jacobian(forces)(graph.positions))[:3, :, :3].reshape(9, 9)
+    matrix = np.asarray(quick(jax.jacobian(forces))(graph.positions))[:3, :, :3].reshape(9, 9)
     assert np.abs(matrix - matrix.T).max() > 0.01 * np.abs(matrix).max()
 
 
@@ -105,8 +105,9 @@ def test_a_model_whose_factors_are_unset_is_refused_and_fitting_gives_each_layer
     fitted = model.fitted(graphs)
     assert fitted.is_fitted
     factors = fitted.config.factors
-    found = [run(fitted.network, graph, edge_vectors(graph), config=fitted.config, factors=factors) for graph in graphs]
-    scaled = np.mean([outputs.variances for outputs in found], axis=0) * np.square(factors)
+    network, settings = fitted.network, {"config": fitted.config, "factors": factors}
+    variances = quick(lambda graph: run(network, graph, edge_vectors(graph), **settings).variances)
+    scaled = np.mean([variances(graph) for graph in graphs], axis=0) * np.square(factors)
     np.testing.assert_allclose(scaled, 1.0, rtol=1e-4)
     again = Painn.from_config(fitted.to_config())
     assert again.config == fitted.config
