@@ -54,7 +54,8 @@ def compiler_options() -> dict[str, str | int]:
 
 
 def _is_hasty() -> bool:
-    return bool(jax.config.read("jax_disable_most_optimizations"))
+    settings: Any = jax.config  # its methods have no types
+    return bool(settings.read("jax_disable_most_optimizations"))
 
 
 def _is_known(options: dict[str, str | int]) -> bool:

@@ -4,6 +4,7 @@ import hashlib
 import platform
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import filelock
 import jax
@@ -14,6 +15,8 @@ from mlipdb.download import cache_directory
 LIMIT = 2 << 30  # bytes; JAX drops those not used for longest
 SECONDS = 0.3  # a program that compiles in less is not worth a file
 
+reset_cache: Any = compilation_cache.reset_cache
+
 
 @cache
 def keep_programs() -> Path | None:
@@ -22,7 +25,8 @@ def keep_programs() -> Path | None:
     None, and nothing changes, where JAX's own settings (JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE) say
     something else, or where the folder cannot be written.
     """
-    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    settings: Any = jax.config  # its methods have no types
+    if settings.jax_compilation_cache_dir or not settings.jax_enable_compilation_cache:
         return None
     folder = cache_directory() / "programs" / _processor()
     try:
@@ -30,10 +34,10 @@ def keep_programs() -> Path | None:
         _drop_unfinished(folder)
     except (OSError, filelock.Timeout):
         return None
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_compilation_cache_max_size", LIMIT)  # with a limit JAX locks the folder as it writes
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", SECONDS)
-    compilation_cache.reset_cache()  # JAX looks at its settings once, and may have compiled already
+    settings.update("jax_compilation_cache_dir", str(folder))
+    settings.update("jax_compilation_cache_max_size", LIMIT)  # with a limit JAX locks the folder as it writes
+    settings.update("jax_persistent_cache_min_compile_time_secs", SECONDS)
+    reset_cache()  # JAX looks at its settings once, and may have compiled already
     return folder
 
 
