@@ -87,6 +87,20 @@ def test_findings_of_files_that_are_not_read_again_stay_until_all_files_are_read
     assert take(first, second, even) == {"net_force": ("a.json", 3)}
 
 
+def test_findings_of_an_ingest_that_stops_are_kept_until_the_mended_file_is_read(db, odd_file):
+    whole = odd_file.read_bytes()
+    for part in (0.6, 0.8):  # it stops twice, the second time later
+        odd_file.write_bytes(whole[: int(len(whole) * part)])
+        with pytest.raises(IngestError, match="taken"):
+            run(db, odd_file)
+        kept = stored(db)
+        assert [name for name in kept if "net_force" in name] == ["net_force"]
+    odd_file.write_bytes(whole)
+    report = run(db, odd_file)
+    assert stored(db) == {finding.check: finding.message for finding in report.findings}
+    assert stored(db)["net_force"] != kept["net_force"]
+
+
 def test_strict_refuses_a_source_with_findings_and_stores_nothing(db, odd_file):
     with pytest.raises(IngestError, match=r"source 'mptrj' has \d+ finding.*nothing was stored") as caught:
         run(db, odd_file, strict=True)
