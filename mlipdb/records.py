@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float64, Int64, UInt8
 from mlipdb.labels import Label
 from mlipdb.structures import Structure
 
+TEXT_LIMIT = 2000  # bytes of a text that an index of PostgreSQL holds: a third of a page, less what stands beside it
+
 
 @dataclass(frozen=True)
 class SpaceGroup:

@@ -18,7 +18,7 @@ from mlipdb.catalog.source import Quarantine, Source
 from mlipdb.catalog.structure import Material, StructureElement, StructureRow, SymmetrySetting
 from mlipdb.catalog.tag import StructureTag, Tag
 from mlipdb.labels import ENERGY_KINDS, Label, Method
-from mlipdb.records import RejectedRecord, SymmetryTool
+from mlipdb.records import TEXT_LIMIT, RejectedRecord, SymmetryTool
 from mlipdb.store.layout import VERSION
 from mlipdb.store.prepared import LABEL_COLUMNS, STRUCTURE_COLUMNS, Prepared, label_columns
 from mlipdb.store.shard import SealedShard
@@ -225,6 +225,11 @@ def insert_many(session: Session, table: type[Base], columns: Sequence[str], row
     connection.exec_driver_sql(str(statement), list(rows))
 
 
+def _cut(text: str) -> str:
+    """A text of which an index holds two."""
+    return text if len(text) <= TEXT_LIMIT // 8 else text.encode()[: TEXT_LIMIT // 2].decode(errors="ignore")
+
+
 def count_source(
     session: Session, source: int, *, taken: int, duplicates: int, rejected: Sequence[RejectedRecord]
 ) -> None:
@@ -233,8 +238,9 @@ def count_source(
     seen = {(key, location) for key, location in session.execute(known)} if rejected else set()
     fresh: dict[tuple[str, str], str] = {}
     for record in rejected:
-        if (record.key, record.location) not in seen:
-            fresh[record.key, record.location] = record.reason
+        place = _cut(record.key), _cut(record.location)
+        if place not in seen:
+            fresh[place] = record.reason
     if fresh:
         rows = [
             {"source_id": source, "key": key, "location": location, "reason": reason}
