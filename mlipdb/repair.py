@@ -26,8 +26,9 @@ from mlipdb.store.shard import sync_directory
 from mlipdb.version import __version__
 
 LOSSES = (
-    "frozen subsets, training runs, quarantined records, findings, fingerprints, disagreements, labels that failed and "
-    "counts of duplicates are not in shards: freeze, ingest, label and compare again where you need them"
+    "frozen subsets, training runs, quarantined records, findings, fingerprints, disagreements, labels that failed "
+    "and which frames were left out as copies are not in shards: freeze, ingest, label and compare again where you "
+    "need them"
 )
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from mlipdb.catalog.base import Base
+from mlipdb.catalog.duplicate import Duplicate
 from mlipdb.catalog.facets import add_structure_facets
 from mlipdb.catalog.label import LabelRow
 from mlipdb.catalog.method import MethodRow
@@ -18,7 +19,7 @@ from mlipdb.catalog.source import Quarantine, Source
 from mlipdb.catalog.structure import Material, StructureElement, StructureRow, SymmetrySetting
 from mlipdb.catalog.tag import StructureTag, Tag
 from mlipdb.labels import ENERGY_KINDS, Label, Method
-from mlipdb.records import TEXT_LIMIT, RejectedRecord, SymmetryTool
+from mlipdb.records import TEXT_LIMIT, CopiedRecord, RejectedRecord, SymmetryTool
 from mlipdb.store.layout import VERSION
 from mlipdb.store.prepared import LABEL_COLUMNS, STRUCTURE_COLUMNS, Prepared, label_columns
 from mlipdb.store.shard import SealedShard
@@ -223,6 +224,19 @@ def insert_many(session: Session, table: type[Base], columns: Sequence[str], row
         places = [columns.index(name) for name in order]
         rows = [tuple([row[place] for place in places]) for row in rows]
     connection.exec_driver_sql(str(statement), list(rows))
+
+
+def add_copies(session: Session, source: int, copies: Sequence[CopiedRecord]) -> None:
+    """Remember records that are copies of other sources' structures; those that are known already stay as they are."""
+    wanted = {(copy.structure_id, copy.external_id): copy.row for copy in copies}
+    structures = sorted({structure for structure, _ in wanted})
+    for start in range(0, len(structures), CHUNK):
+        part = Duplicate.structure_id.in_(structures[start : start + CHUNK])
+        known = select(Duplicate.structure_id, Duplicate.external_id).where(Duplicate.source_id == source, part)
+        for structure, name in session.execute(known):
+            wanted.pop((structure, name), None)
+    rows = [(source, structure, name, row) for (structure, name), row in wanted.items()]
+    insert_many(session, Duplicate, ("source_id", "structure_id", "external_id", "row"), rows)
 
 
 def _cut(text: str) -> str:

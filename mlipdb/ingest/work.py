@@ -45,6 +45,7 @@ class Candidate(NamedTuple):
     structure_hash: bytes
     label_hash: bytes | None
     method: int | None
+    row: int | None
 
 
 @dataclass
@@ -138,6 +139,7 @@ def _candidate(frame: Frame, methods: list[Method], *, hashed: bool) -> Candidat
         structure_hash,
         label_hash(label) if hashed and label is not None else None,
         place,
+        frame.row,
     )
 
 
