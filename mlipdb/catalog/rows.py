@@ -4,6 +4,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
@@ -196,11 +198,12 @@ def _add_tags(session: Session, records: Sequence[Prepared], *, first_id: int) -
 def tag_ids(session: Session, tags: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
     """The id of each tag, a name and a value, made where it is new."""
     wanted = sorted(set(tags))
-    names = sorted({name for name, _ in wanted})
     known: dict[tuple[str, str], int] = {}
-    for start in range(0, len(names), CHUNK):
-        part = select(Tag.name, Tag.value, Tag.id).where(Tag.name.in_(names[start : start + CHUNK]))
-        known.update(((name, value), identity) for name, value, identity in session.execute(part))
+    for name, group in groupby(wanted, key=itemgetter(0)):
+        values = [value for _, value in group]  # of a name such as smiles the catalog may have millions of others
+        for start in range(0, len(values), CHUNK):
+            part = select(Tag.value, Tag.id).where(Tag.name == name, Tag.value.in_(values[start : start + CHUNK]))
+            known.update(((name, value), identity) for value, identity in session.execute(part))
     fresh = [tag for tag in wanted if tag not in known]
     if fresh:
         first = (session.scalar(select(func.max(Tag.id))) or 0) + 1
