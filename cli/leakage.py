@@ -64,7 +64,13 @@ def _progress(done: int, total: int) -> None:
 
 
 def _print(overlap: "Overlap") -> None:
-    print(f"{overlap.first} ({overlap.first_size}) and {overlap.second} ({overlap.second_size})")
+    sizes = ((overlap.first, overlap.first_size, overlap.first_copies),
+             (overlap.second, overlap.second_size, overlap.second_copies))  # fmt: skip
+    print(
+        " and ".join(
+            f"{name} ({size}{f', {copies} left out as copies' * bool(copies)})" for name, size, copies in sizes
+        )
+    )
     for each in overlap.shared:
         share = each.second / overlap.second_size if overlap.second_size else 0.0
         line = f"  {each.measure:<12} {each.keys} shared: {each.first} of {overlap.first}, "

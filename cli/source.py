@@ -75,6 +75,7 @@ def _show_published(source: dict[str, Any]) -> None:
 def _show_ingested(source: dict[str, Any]) -> None:
     print(f"  in this database: {source['structures']} structures, {source['state']} ({source['ingested_at'][:10]})")
     _rows([("duplicates", source["duplicates"]), ("quarantine", source["quarantined"]), ("from", source["uri"])])
+    _rows([("copies", f"{copies['frames']} of {copies['of']}, left out") for copies in source["copies"]])
     _rows([(key, source[key]) for key in ("reader", "version", "licence", "citation", "sha256")])
     for method in source["methods"]:
         print(f"  method    {method['name']}: {method['labels']} labels")

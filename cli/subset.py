@@ -124,6 +124,8 @@ def _print_statistics(found: "TrainingStatistics") -> None:
     print(f"scale        {found.scale:.6g} eV/Å (rms force component)")
     if found.neighbours is not None:
         print(f"neighbours   {found.neighbours:.4g} per atom")
+    if found.note:
+        talk(f"warning: {found.note}")
     if found.rank < found.elements and found.e0_kind == "fit":
         talk(f"warning: the data decide {found.rank} of {found.elements} E0s only; those of least norm were taken")
 

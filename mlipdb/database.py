@@ -25,6 +25,7 @@ from mlipdb.catalog.lookup import (
     source_facts,
 )
 from mlipdb.catalog.rows import (
+    add_copies,
     add_shard,
     add_structures,
     count_source,
@@ -42,7 +43,7 @@ from mlipdb.errors import CatalogError, LockedError, NotFoundError, did_you_mean
 from mlipdb.labels import Label, Method
 from mlipdb.manifest import Manifest, read_manifest, write_manifest
 from mlipdb.query import structure_ids
-from mlipdb.records import ArrayBatch, Entry, NewLabel, NewStructure, RejectedRecord, Report, SymmetryTool
+from mlipdb.records import ArrayBatch, CopiedRecord, Entry, NewLabel, NewStructure, RejectedRecord, Report, SymmetryTool
 from mlipdb.selection import Selection
 from mlipdb.store.codec import Encoded, Encoder, seal_all
 from mlipdb.store.disk import warn_of_network
@@ -210,13 +211,15 @@ class Database:
         method_id: int | None = None,
         symmetry: SymmetryTool | None = None,
         rejected: Sequence[RejectedRecord] = (),
+        copies: Sequence[CopiedRecord] = (),
         duplicates: int = 0,
     ) -> list[int]:
         """Store structures with their source's labels, in one shard and one transaction; their ids.
 
         Prepared records save the work of compressing them: other processes may have done it.
-        symmetry says what searched for space groups; duplicates and rejected are added to the source's counts. A
-        crash before the commit leaves at most a file that `verify` names and `gc` removes.
+        symmetry says what searched for space groups; duplicates and rejected are added to the source's counts, copies
+        are records left out because another source has them. A crash before the commit leaves at most a file that
+        `verify` names and `gc` removes.
         """
         with self._lock, patient_collector():  # in this order: threads must not restore one another's thresholds
             ready = _ready(records)
@@ -244,6 +247,7 @@ class Database:
                         method=method_id,
                         symmetry=setting,
                     )
+                add_copies(session, source_id, copies)
                 count_source(session, source_id, taken=len(ready), duplicates=duplicates, rejected=rejected)
         return list(range(first, first + len(ready)))
 

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 
 from mlipdb.labels import Label
 from mlipdb.structures import Structure
+
+TEXT_LIMIT = 2000  # bytes of a text that an index of PostgreSQL holds: a third of a page, less what stands beside it
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,14 @@ class RejectedRecord:
     key: str
     location: str
     reason: str
+
+
+class CopiedRecord(NamedTuple):
+    """A record that was left out because a structure of another source is its exact copy."""
+
+    structure_id: int
+    external_id: str
+    row: int | None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -26,8 +26,9 @@ from mlipdb.store.shard import sync_directory
 from mlipdb.version import __version__
 
 LOSSES = (
-    "frozen subsets, training runs, quarantined records, findings, fingerprints, disagreements, labels that failed and "
-    "counts of duplicates are not in shards: freeze, ingest, label and compare again where you need them"
+    "frozen subsets, training runs, quarantined records, findings, fingerprints, disagreements, labels that failed "
+    "and which frames were left out as copies are not in shards: freeze, ingest, label and compare again where you "
+    "need them"
 )
 
 
@@ -70,20 +71,20 @@ def _repair(directory: Path, manifest: Manifest, draft: Path) -> RepairReport:
             restorer.add(shard)
         after = _counts(session)
         wrong = wrong_facets(session)
-        changed = bool(missing or wrong) or not usable
+        changed = bool(restorer.added or wrong) or not usable
         if changed:
             drop_facets(session, list(wrong.values()))
             fill_facets(session)
     _settle(engine, draft)
     return RepairReport(
         rebuilt=not usable,
-        shards=len(missing),
+        shards=restorer.added,
         structures=after[0] - before[0],
         labels=after[1] - before[1],
         facets=len(wrong),
         kept=_swap(directory / manifest.catalog, draft) if changed else None,
         losses=(() if usable else (LOSSES,)) + tuple(restorer.losses),
-        ignored=(*ignored, *(_why_left(shard) for shard in left)),
+        ignored=(*ignored, *(_why_left(shard) for shard in left), *restorer.ignored),
     )
 
 
@@ -123,7 +124,9 @@ def _missing(session: Session, shards: Sequence[FoundShard]) -> tuple[list[Found
         overlaps = shard.sealed.kind == "structures" and any(first <= b and last >= a for a, b in taken)
         (left if overlaps else free).append(shard)
     structures, doubled = without_overlap([shard for shard in free if shard.sealed.kind == "structures"])
-    return structures + [shard for shard in free if shard.sealed.kind != "structures"], left + doubled
+    labels = [shard for shard in free if shard.sealed.kind != "structures"]
+    labels.sort(key=lambda shard: -shard.sealed.records)  # of shards with the same labels the fuller one is taken
+    return structures + labels, left + doubled
 
 
 def _why_left(shard: FoundShard) -> str:

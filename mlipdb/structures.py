@@ -131,6 +131,7 @@ SYMBOLS: list[str] = [
     "Ts",
     "Og",
 ]
+SPIN_LIMIT = 2**31  # what an integer of the catalog holds
 ATOMIC_NUMBERS: dict[str, int] = {symbol: number for number, symbol in enumerate(SYMBOLS) if number}
 
 
@@ -192,9 +193,11 @@ def make_structure(
     cell: object | None = None,
     pbc: tuple[bool, bool, bool] = (False, False, False),
     charge: float | None = None,
-    spin_multiplicity: int | None = None,
+    spin_multiplicity: int | float | None = None,
 ) -> Structure:
     """A structure from anything array-like, checked: finite numbers, known elements, a cell where it is periodic.
+
+    spin_multiplicity is a whole number, of whatever type.
 
     Raises StructureError that names what does not fit.
     """
@@ -204,7 +207,18 @@ def make_structure(
     _check_shapes(numbers, places, lattice)
     _check_values(numbers, places, lattice, pbc)
     periodic = (bool(pbc[0]), bool(pbc[1]), bool(pbc[2]))
-    return Structure(numbers.astype(np.uint8), places, lattice, periodic, charge, spin_multiplicity)
+    return Structure(numbers.astype(np.uint8), places, lattice, periodic, *checked_electrons(charge, spin_multiplicity))
+
+
+def checked_electrons(charge: float | None, spin_multiplicity: int | float | None) -> tuple[float | None, int | None]:
+    """Charge and 2S+1 as a structure holds them. Raises StructureError for what is neither missing nor possible."""
+    if charge is not None and not math.isfinite(charge):
+        raise StructureError(f"charge is {charge}; expected a finite number, or none")
+    if spin_multiplicity is None:
+        return charge, None
+    if not (1 <= spin_multiplicity < SPIN_LIMIT and spin_multiplicity == int(spin_multiplicity)):
+        raise StructureError(f"spin multiplicity is {spin_multiplicity}; expected 2S+1, a whole number from 1 on")
+    return charge, int(spin_multiplicity)
 
 
 def _check_shapes(numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray) -> None:

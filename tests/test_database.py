@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 
 import mlipdb
 from mlipdb.catalog import LabelRow, ShardRow, StructureRow, StructureTag, SymmetrySetting, Tag
+from mlipdb.catalog.rows import tag_ids
 from mlipdb.errors import CatalogError, CorruptError, LockedError, NotFoundError
 from mlipdb.labels import Label, Method
 from mlipdb.records import NewLabel, RejectedRecord, SymmetryTool
@@ -266,6 +267,27 @@ def test_records_prepared_in_another_process_are_stored_as_if_made_here(db):
     assert [item.content_hash for item in ready] == [record.structure.content_hash for record in sample_records(4)]
     assert [item.label_hash for item in ready] == [record.label.content_hash for record in sample_records(4)]
     assert db.query("Li AND Fm-3m").ids.tolist() == [1, 2, 3]
+
+
+def test_of_a_name_with_many_values_only_those_of_the_batch_are_read(db, monkeypatch):
+    with db.write() as session:
+        made = tag_ids(session, [("smiles", f"C{number}") for number in range(30)] + [("split", "C3")])
+    read = []
+    with db.write() as session:
+        execute = session.execute
+
+        def counted(*arguments, **keywords):
+            result = execute(*arguments, **keywords)
+            if isinstance(arguments[0], Select):
+                result = result.all()
+                read.extend(result)
+            return result
+
+        monkeypatch.setattr(session, "execute", counted)
+        found = tag_ids(session, [("smiles", "C3"), ("split", "C3"), ("smiles", "new")])
+    assert len(read) == 2
+    assert {tag: found[tag] for tag in found if tag in made} == {tag: made[tag] for tag in found if tag in made}
+    assert found["smiles", "new"] == max(made.values()) + 1
 
 
 def test_tags_rows_and_methods_of_single_records_are_stored(db):

@@ -153,6 +153,50 @@ def _fail(*_args, **_keywords):
     raise RuntimeError("the power went out")
 
 
+def relabel(db, monkeypatch, ids, *, stopped=False):
+    """Labels of TEACHER in a shard; stopped before the rows are written."""
+    labels = [NewLabel(structure_id=i, part=0, label=harmonic_label(db.structure(i), seed=i)) for i in ids]
+    with monkeypatch.context() as patch:
+        if not stopped:
+            db.append_labels(labels, method_id=db.method_id(TEACHER))
+            return
+        patch.setattr("mlipdb.database.add_shard", _fail)
+        with pytest.raises(RuntimeError):
+            db.append_labels(labels, method_id=db.method_id(TEACHER))
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_labels_that_a_crash_left_and_the_next_run_stored_again_are_taken_once(filled, monkeypatch, lost):
+    db = mlipdb.open(filled)
+    relabel(db, monkeypatch, (3, 4), stopped=True)
+    relabel(db, monkeypatch, (3, 4, 5))
+    db.close()
+    before = answers(filled)
+    if lost:
+        (filled / "catalog.sqlite").unlink()
+    report = repair(filled)
+    assert len(report.ignored) == 1
+    assert "all its labels are in another shard" in report.ignored[0]
+    assert (report.shards, report.labels) == ((6, 22) if lost else (0, 0))
+    assert answers(filled) == before
+
+
+def test_of_labels_that_two_shards_share_each_is_taken_once_and_the_shard_is_named(filled, monkeypatch):
+    db = mlipdb.open(filled)
+    failed = NewLabel(structure_id=3, part=0, label=None, reason="out of memory")
+    db.append_labels([failed], method_id=db.method_id(TEACHER))
+    relabel(db, monkeypatch, (3, 4), stopped=True)
+    relabel(db, monkeypatch, (4, 5))
+    db.close()
+    report = repair(filled)
+    assert (report.shards, report.labels) == (1, 0)  # a label beside a failure that is gone
+    assert "1 of its 2 labels are in another shard; the others are taken" in report.ignored[0]
+    db = mlipdb.open(filled)
+    assert [label.method for label in db.labels(3)][-1] == TEACHER
+    assert db.verify(deep=True).problems == ()
+    db.close()
+
+
 def test_a_damaged_shard_is_left_out_and_named(filled):
     shard = sorted((filled / "shards").glob("structures-000000000006-*"))[0]
     data = bytearray(shard.read_bytes())

@@ -4,6 +4,7 @@ from mlipdb.catalog.base import Base as Base
 from mlipdb.catalog.disagreement import Disagreement as Disagreement
 from mlipdb.catalog.disagreement import DisagreementMethod as DisagreementMethod
 from mlipdb.catalog.disagreement import StructureDisagreement as StructureDisagreement
+from mlipdb.catalog.duplicate import Duplicate as Duplicate
 from mlipdb.catalog.facet import Facet as Facet
 from mlipdb.catalog.finding import FindingRow as FindingRow
 from mlipdb.catalog.fingerprint import FingerprintTool as FingerprintTool

@@ -1,6 +1,6 @@
 """Rows of the catalog from whole shards."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import insert, select, update
@@ -23,11 +23,13 @@ LOST = "lost"  # name of the source of structures whose shard does not say where
 
 
 class Restorer:
-    """Adds shards to a catalog; losses says what a shard could not give back."""
+    """Adds shards to a catalog; losses says what a shard could not give back, ignored what is there already."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self.losses: list[str] = []
+        self.ignored: list[str] = []
+        self.added = 0
 
     def add(self, shard: FoundShard) -> None:
         """Add the rows of a shard; structures before labels of them."""
@@ -65,6 +67,7 @@ class Restorer:
         )
         taken = update(Source).where(Source.id == source).values(taken=Source.taken + len(records))
         self._session.execute(taken)
+        self.added += 1
 
     def _unknown(self, shard: FoundShard) -> ShardFacts:
         self.losses.append(
@@ -95,18 +98,56 @@ class Restorer:
             self.losses.append(f"{shard.sealed.path} is of format 1 and does not say who made its labels: not taken")
             return
         [method] = self._methods(facts)
-        place = add_shard(self._session, shard.sealed)
         known = set(self._session.scalars(select(StructureRow.id)))
-        values = []
-        for part, (identity, record) in zip(facts.parts, shard.records(), strict=True):
-            if identity in known and record.label is not None:
-                values.append(label_values(record.label, structure_id=identity, method=method, shard=place, part=part))
-        if len(values) < shard.sealed.records:
-            gone = shard.sealed.records - len(values)
+        there = self._labelled(shard, method)
+        given = [
+            (identity, part, record.label)
+            for part, (identity, record) in zip(facts.parts, shard.records(), strict=True)
+            if record.label is not None
+        ]
+        wanted = [(identity, part, label) for identity, part, label in given if identity in known]
+        taken = [(identity, part, label) for identity, part, label in wanted if (identity, part) not in there]
+        if len(wanted) < shard.sealed.records:
+            gone = shard.sealed.records - len(wanted)
             self.losses.append(f"{shard.sealed.path}: {gone} labels are of structures whose shard is missing")
+        if len(taken) < len(wanted):
+            self.ignored.append(_why_doubled(shard, len(wanted) - len(taken), left=not taken))
+        if taken or not wanted:
+            self._insert_labels(shard, method, taken)
+
+    def _labelled(self, shard: FoundShard, method: int) -> set[tuple[int, int]]:
+        """Structures and parts of a shard's range whose label by a method is there already; failures do not count."""
+        rows = select(LabelRow.structure_id, LabelRow.part).where(
+            LabelRow.method_id == method,
+            LabelRow.status == "done",
+            LabelRow.structure_id.between(shard.sealed.first_structure_id, shard.sealed.last_structure_id),
+        )
+        return {(identity, part) for identity, part in self._session.execute(rows)}
+
+    def _insert_labels(self, shard: FoundShard, method: int, taken: Sequence[tuple[int, int, Label]]) -> None:
+        place = add_shard(self._session, shard.sealed)
+        values = [
+            label_values(label, structure_id=identity, method=method, shard=place, part=part)
+            for identity, part, label in taken
+        ]
+        for row in values:  # what had failed was tried again
+            failed = {name: row[name] for name in ("structure_id", "method_id", "part")}
+            self._session.query(LabelRow).filter_by(**failed, status="failed").delete()
         if values:
             self._session.execute(insert(LabelRow.__table__), values)  # type: ignore[arg-type]  # declared wider
         add_label_facets(self._session, values, shard=place)
+        self.added += 1
+
+
+def _why_doubled(shard: FoundShard, count: int, *, left: bool) -> str:
+    if left:
+        return (
+            f"{shard.sealed.path}: all its labels are in another shard, so it is the leftover of a crash "
+            f"(`mlipdb gc` removes it)"
+        )
+    return (
+        f"{shard.sealed.path}: {count} of its {shard.sealed.records} labels are in another shard; the others are taken"
+    )
 
 
 def _prepared(

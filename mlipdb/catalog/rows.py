@@ -4,12 +4,15 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from mlipdb.catalog.base import Base
+from mlipdb.catalog.duplicate import Duplicate
 from mlipdb.catalog.facets import add_structure_facets
 from mlipdb.catalog.label import LabelRow
 from mlipdb.catalog.method import MethodRow
@@ -18,7 +21,7 @@ from mlipdb.catalog.source import Quarantine, Source
 from mlipdb.catalog.structure import Material, StructureElement, StructureRow, SymmetrySetting
 from mlipdb.catalog.tag import StructureTag, Tag
 from mlipdb.labels import ENERGY_KINDS, Label, Method
-from mlipdb.records import RejectedRecord, SymmetryTool
+from mlipdb.records import TEXT_LIMIT, CopiedRecord, RejectedRecord, SymmetryTool
 from mlipdb.store.layout import VERSION
 from mlipdb.store.prepared import LABEL_COLUMNS, STRUCTURE_COLUMNS, Prepared, label_columns
 from mlipdb.store.shard import SealedShard
@@ -195,11 +198,12 @@ def _add_tags(session: Session, records: Sequence[Prepared], *, first_id: int) -
 def tag_ids(session: Session, tags: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
     """The id of each tag, a name and a value, made where it is new."""
     wanted = sorted(set(tags))
-    names = sorted({name for name, _ in wanted})
     known: dict[tuple[str, str], int] = {}
-    for start in range(0, len(names), CHUNK):
-        part = select(Tag.name, Tag.value, Tag.id).where(Tag.name.in_(names[start : start + CHUNK]))
-        known.update(((name, value), identity) for name, value, identity in session.execute(part))
+    for name, group in groupby(wanted, key=itemgetter(0)):
+        values = [value for _, value in group]  # of a name such as smiles the catalog may have millions of others
+        for start in range(0, len(values), CHUNK):
+            part = select(Tag.value, Tag.id).where(Tag.name == name, Tag.value.in_(values[start : start + CHUNK]))
+            known.update(((name, value), identity) for value, identity in session.execute(part))
     fresh = [tag for tag in wanted if tag not in known]
     if fresh:
         first = (session.scalar(select(func.max(Tag.id))) or 0) + 1
@@ -225,6 +229,24 @@ def insert_many(session: Session, table: type[Base], columns: Sequence[str], row
     connection.exec_driver_sql(str(statement), list(rows))
 
 
+def add_copies(session: Session, source: int, copies: Sequence[CopiedRecord]) -> None:
+    """Remember records that are copies of other sources' structures; those that are known already stay as they are."""
+    wanted = {(copy.structure_id, copy.external_id): copy.row for copy in copies}
+    structures = sorted({structure for structure, _ in wanted})
+    for start in range(0, len(structures), CHUNK):
+        part = Duplicate.structure_id.in_(structures[start : start + CHUNK])
+        known = select(Duplicate.structure_id, Duplicate.external_id).where(Duplicate.source_id == source, part)
+        for structure, name in session.execute(known):
+            wanted.pop((structure, name), None)
+    rows = [(source, structure, name, row) for (structure, name), row in wanted.items()]
+    insert_many(session, Duplicate, ("source_id", "structure_id", "external_id", "row"), rows)
+
+
+def _cut(text: str) -> str:
+    """A text of which an index holds two."""
+    return text if len(text) <= TEXT_LIMIT // 8 else text.encode()[: TEXT_LIMIT // 2].decode(errors="ignore")
+
+
 def count_source(
     session: Session, source: int, *, taken: int, duplicates: int, rejected: Sequence[RejectedRecord]
 ) -> None:
@@ -233,8 +255,9 @@ def count_source(
     seen = {(key, location) for key, location in session.execute(known)} if rejected else set()
     fresh: dict[tuple[str, str], str] = {}
     for record in rejected:
-        if (record.key, record.location) not in seen:
-            fresh[record.key, record.location] = record.reason
+        place = _cut(record.key), _cut(record.location)
+        if place not in seen:
+            fresh[place] = record.reason
     if fresh:
         rows = [
             {"source_id": source, "key": key, "location": location, "reason": reason}

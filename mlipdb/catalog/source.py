@@ -3,7 +3,7 @@
 from sqlalchemy import ForeignKey, Integer, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mlipdb.catalog.base import Base, big_key, json_object, moment, name_text, sha256_hex
+from mlipdb.catalog.base import Base, big_key, json_object, long_text, moment, name_text, sha256_hex
 
 
 class Source(Base):
@@ -35,6 +35,6 @@ class Quarantine(Base):
 
     id: Mapped[big_key]
     source_id: Mapped[int] = mapped_column(ForeignKey("source.id"))
-    key: Mapped[name_text]
-    location: Mapped[name_text]
+    key: Mapped[long_text]
+    location: Mapped[long_text]
     reason: Mapped[str] = mapped_column(Text)

@@ -3,7 +3,7 @@
 from sqlalchemy import ForeignKey, Index, Integer, SmallInteger, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mlipdb.catalog.base import Base, BigInt, big_key, digest16, name_text
+from mlipdb.catalog.base import Base, BigInt, big_key, digest16, long_text, name_text
 
 
 class Material(Base):
@@ -12,7 +12,7 @@ class Material(Base):
     __tablename__ = "material"
 
     id: Mapped[big_key]
-    key: Mapped[name_text] = mapped_column(unique=True)
+    key: Mapped[long_text] = mapped_column(unique=True)
 
 
 class SymmetrySetting(Base):
@@ -48,7 +48,7 @@ class StructureRow(Base):
     id: Mapped[big_key]
     source_id: Mapped[int] = mapped_column(ForeignKey("source.id"))
     material_id: Mapped[int] = mapped_column(BigInt, ForeignKey("material.id"))
-    external_id: Mapped[name_text]
+    external_id: Mapped[long_text]
     source_row: Mapped[int | None] = mapped_column(BigInt)
     content_hash: Mapped[digest16]
     nsites: Mapped[int]

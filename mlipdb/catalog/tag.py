@@ -3,7 +3,7 @@
 from sqlalchemy import ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from mlipdb.catalog.base import Base, BigInt, big_key, name_text
+from mlipdb.catalog.base import Base, BigInt, big_key, long_text, name_text
 
 
 class Tag(Base):
@@ -14,7 +14,7 @@ class Tag(Base):
 
     id: Mapped[big_key]
     name: Mapped[name_text]
-    value: Mapped[name_text]
+    value: Mapped[long_text]
 
 
 class StructureTag(Base):

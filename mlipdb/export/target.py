@@ -1,13 +1,13 @@
 """Files that appear whole or not at all: written in a private folder beside their place, synced, then renamed."""
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlipdb.errors import ConfigError, LockedError
+from mlipdb.errors import ConfigError
+from mlipdb.store.lock import take_lock
 from mlipdb.store.shard import sync_directory
 
 MOVING = "moving"  # in the private folder: everything is written, only renames were left
@@ -19,7 +19,7 @@ def deliver(folder: Path, names: Sequence[str], *, force: bool) -> Iterator[Path
 
     Nothing is at its place before the end, also after a kill; a later run clears what a killed one left. Of a file
     that is there already nothing changes, unless force says so. Raises ConfigError for one that is there, LockedError
-    while another process writes the same.
+    while another process writes the same, StorageError on a disk without locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
     scratch = folder / f".{names[0]}.writing"
@@ -42,10 +42,8 @@ def deliver(folder: Path, names: Sequence[str], *, force: bool) -> Iterator[Path
 def _locked(scratch: Path) -> Iterator[None]:
     descriptor = os.open(scratch, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        take_lock(descriptor, scratch)
         yield
-    except BlockingIOError:
-        raise LockedError(f"another process is writing {scratch}; wait for it or stop it") from None
     finally:
         os.close(descriptor)
 

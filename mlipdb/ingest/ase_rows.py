@@ -14,7 +14,7 @@ from jaxtyping import Float64
 
 from mlipdb.errors import ConfigError, IngestError, MlipdbError, did_you_mean
 from mlipdb.ingest.ase_units import DEFAULTS, MetadataUnits
-from mlipdb.ingest.reader import Frame, Rejected
+from mlipdb.ingest.reader import Frame, Rejected, checked_row
 from mlipdb.ingest.units_of import checked_units, to_internal
 from mlipdb.labels import Label
 from mlipdb.structures import Structure, make_structure
@@ -108,6 +108,7 @@ class RowMeaning:
         try:
             structure = self._structure(row)
             label = self._label(row, structure)
+            place = None if (own := _own(row).get("row")) is None else checked_row(own)
         except IngestError:
             raise
         except MlipdbError as error:
@@ -122,7 +123,7 @@ class RowMeaning:
             material=material,
             location=location,
             tags=self._row_tags(row),
-            row=_own(row).get("row"),
+            row=place,
         )
 
     def _row_tags(self, row: AseRow) -> dict[str, str]:
@@ -153,7 +154,7 @@ class RowMeaning:
             cell=None if row.cell is None else to_internal(np.asarray(row.cell, dtype=np.float64), unit),
             pbc=row.pbc,
             charge=row.charge if charge is None else charge,
-            spin_multiplicity=int(multiplicity) if multiplicity else None,  # 0 says "not said" in fairchem's files
+            spin_multiplicity=multiplicity or None,  # 0 says "not said" in fairchem's files
         )
 
     def _label(self, row: AseRow, structure: Structure) -> Label | None:

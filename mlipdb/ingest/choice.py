@@ -51,9 +51,23 @@ def choose(
     source = sources[word]
     if not paths:
         return Choice(_fetch(source, offline=offline, progress=progress), _of(source, settings))
+    if settings.method is None:
+        _check_functional(source, paths)
     if word in registry.names(GROUP) and not source.holds(paths):
         return Choice(paths, settings)  # a file of one's own in the layout of a published source
     return Choice(paths, _of(source, settings))
+
+
+def _check_functional(source: PublishedSource, paths: Sequence[Path]) -> None:
+    """ConfigError where files go by the name of a source of the same format with another functional."""
+    for other in published_sources().values():
+        alike = other.reader == source.reader and None not in (other.functional, source.functional)
+        if alike and other.functional != source.functional and other.holds(paths):
+            raise ConfigError(
+                f"{' '.join(map(str, paths))}: files there look like {other.name} ({other.functional}), not like "
+                f"{source.name} ({source.functional}): `mlipdb ingest {other.name} PATH` with these files alone, or "
+                "say what all of them are by --method FUNCTIONAL/CODE"
+            )
 
 
 def _recognised(settings: IngestSettings, paths: Sequence[Path]) -> Choice:
@@ -62,6 +76,8 @@ def _recognised(settings: IngestSettings, paths: Sequence[Path]) -> Choice:
     found = recognise_all(paths)
     note = f"{' '.join(map(str, paths))}: read as {found.reader}: {found.reason}"
     matches = [one for one in published_sources().values() if one.reader == found.reader and one.holds(paths)]
+    if matches and settings.method is None:
+        _check_functional(matches[0], paths)
     if len(matches) == 1:
         source = matches[0]
         return Choice(paths, _of(source, settings), (note, f"it looks like the published source {source.name}"))

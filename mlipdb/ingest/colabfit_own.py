@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from mlipdb.ingest.reader import Frame
+from mlipdb.ingest.reader import Frame, checked_row
 from mlipdb.labels import ENERGY_KINDS, Label
+from mlipdb.structures import checked_electrons
 
 KEY = b"mlipdb"
 _ARRAYS = ("magmoms", "atomic_energies")
@@ -37,7 +38,8 @@ def restored(frame: Frame, configuration: str | None, label: str | None, *, keep
     facts = _mapping(configuration)
     structure = frame.structure
     if "charge" in facts or "spin_multiplicity" in facts:
-        structure = replace(structure, charge=facts.get("charge"), spin_multiplicity=facts.get("spin_multiplicity"))
+        charge, spin = checked_electrons(facts.get("charge"), facts.get("spin_multiplicity"))
+        structure = replace(structure, charge=charge, spin_multiplicity=spin)
     tags = {str(name): str(value) for name, value in facts.get("tags", {}).items()}
     if "split" in facts:
         tags["split"] = str(facts["split"])
@@ -47,7 +49,7 @@ def restored(frame: Frame, configuration: str | None, label: str | None, *, keep
         label=None if frame.label is None else _label(frame.label, _mapping(label)),
         external_id=str(facts["external_id"]) if keep_id and "external_id" in facts else frame.external_id,
         tags=tags,
-        row=facts.get("row"),
+        row=None if facts.get("row") is None else checked_row(facts["row"]),
     )
 
 

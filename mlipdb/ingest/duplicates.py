@@ -41,11 +41,15 @@ class Taken(NamedTuple):
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of a frame: taken under an id, refused with a conflict, or dropped (``already``: it is there)."""
+    """What becomes of a frame: taken under an id, refused with a conflict, or dropped (``already``: it is there).
+
+    copy_of is the structure of another source whose copy a dropped frame is.
+    """
 
     external_id: str | None = None
     already: bool = False
     conflict: str | None = None
+    copy_of: int | None = None
 
 
 class DuplicateFilter:
@@ -128,9 +132,9 @@ class DuplicateFilter:
                 conflict=f"the id {contender.external_id!r} stands for another structure or label of this source "
                 "already; ingest this file under another --name to keep both"
             )
-        if self._seen(contender, known):
-            return Decision()
         content, method = contender.content, contender.method_id
+        if self._seen(contender, known):
+            return Decision(copy_of=known.elsewhere(content, method))
         # Pending ids stand under no method: an id is used once, whoever made its label.
         self._pending.ids[name, 0] = Taken(contender.material, content, method)
         self._pending.add(content, method)
@@ -144,10 +148,19 @@ class _Known:
         self.ids: dict[tuple[str, int], Taken] = {}
         self._contents: set[tuple[Content, int]] = set()
         self._structures: set[tuple[bytes, int]] = set()
+        self._elsewhere: dict[tuple[bytes, bytes | None, int], int] = {}
 
-    def add(self, content: Content, method: int) -> None:
+    def add(self, content: Content, method: int, *, foreign: int | None = None) -> None:
+        """Know a content; foreign is the structure that has it where that is another source's."""
         self._contents.add((content, method))
         self._structures.add((content[0], method))
+        if foreign is not None:
+            for label in (content[1], None):
+                self._elsewhere.setdefault((content[0], label, method), foreign)
+
+    def elsewhere(self, content: Content, method: int) -> int | None:
+        """The structure of another source that has a content, None where there is none."""
+        return self._elsewhere.get((*content, method))
 
     def has(self, content: Content, method: int) -> bool:
         """Whether a content is known; a structure without a label is where it is known with any."""
@@ -189,7 +202,7 @@ class _Catalog:
             names = [name for name, maybe in zip(names, perhaps, strict=True) if maybe]
         for part in _parts(sorted(set(names))):
             where = and_(StructureRow.source_id == self._source, StructureRow.external_id.in_(part))
-            for name, structure, label, material in self._found(where, method):
+            for name, structure, label, material, _, _ in self._found(where, method):
                 known.ids[name, method] = Taken(material, (structure, label), method)
 
     def find_contents(self, structures: Sequence[bytes], method: int, known: _Known) -> None:
@@ -199,15 +212,19 @@ class _Catalog:
             perhaps = members[1].perhaps(digest_keys(list(structures))).tolist()
             structures = [structure for structure, maybe in zip(structures, perhaps, strict=True) if maybe]
         for part in _parts(structures):
-            for _, structure, label, _ in self._found(StructureRow.content_hash.in_(part), method):
-                known.add((structure, label), method)
+            for _, structure, label, _, source, number in self._found(StructureRow.content_hash.in_(part), method):
+                known.add((structure, label), method, foreign=None if source == self._source else number)
 
-    def _found(self, where: ColumnElement[bool], method: int) -> Sequence[tuple[str, bytes, bytes | None, str]]:
+    def _found(
+        self, where: ColumnElement[bool], method: int
+    ) -> Sequence[tuple[str, bytes, bytes | None, str, int, int]]:
         label = and_(LabelRow.structure_id == StructureRow.id, LabelRow.method_id == method, LabelRow.part == 0)
         columns = (StructureRow.external_id, StructureRow.content_hash, LabelRow.content_hash, Material.key)
+        columns += (StructureRow.source_id, StructureRow.id)
         statement = select(*columns).outerjoin(LabelRow, label).join(Material, Material.id == StructureRow.material_id)
         with self._db.session() as session:
-            return [(row[0], row[1], row[2], row[3]) for row in session.execute(statement.where(where))]
+            rows = session.execute(statement.where(where).order_by(StructureRow.id))
+            return [(row[0], row[1], row[2], row[3], row[4], row[5]) for row in rows]
 
     def _filters(self) -> tuple[Membership, Membership] | None:
         """The keys of ids and structures, read where that is worth it."""

@@ -89,7 +89,7 @@ def ingest(
             progress=progress or _silent,
         )
         try:
-            _take_all(reading, taker, book, report, warn=warn or _silent)
+            _take_all(db, reading, taker, book, report, warn=warn or _silent)
             store_findings(db, book.id, report.findings, files=[file.name for file in files])
             report.state = "complete"
         finally:
@@ -100,13 +100,19 @@ def ingest(
     return report
 
 
-def _take_all(reading: Reading, taker: Taker, book: SourceBook, report: IngestReport, *, warn: Warn) -> None:
-    """Take all files in; small ones share shards, so they count as read only when all records are stored."""
+def _take_all(
+    db: Database, reading: Reading, taker: Taker, book: SourceBook, report: IngestReport, *, warn: Warn
+) -> None:
+    """Take all files in; small ones share shards, so they count as read only when all records are stored.
+
+    Where it stops, what was taken stays and so does what was found in it.
+    """
     try:
         reading.take(taker, report, warn=warn, ahead=min(LOOK_AHEAD, taker.batch // 2))
     except (IngestError, KeyboardInterrupt) as error:
         taker.flush()
         book.finish(reading.whole_files(taker.files))
+        store_findings(db, book.id, report.findings, files=sorted(taker.files), stopped=True)
         kept = f"taken {report.taken}, duplicates {report.duplicates}, quarantined {report.quarantined}"
         what = str(error) if isinstance(error, IngestError) else "interrupted; repeat the command to go on"
         raise IngestError(f"{what} [{kept}]") from error

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from mlipdb.labels import Label
 from mlipdb.structures import Structure
 
+ROW_LIMIT = 2**63  # what the catalog holds
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Frame:
@@ -35,6 +37,14 @@ class Rejected:
     key: str
     location: str
     reason: str
+
+
+def checked_row(value: Any) -> int:
+    """The position of a record as a file of ours states it. Raises ValueError for what is none."""
+    row = int(value)
+    if not 0 <= row < ROW_LIMIT:
+        raise ValueError(f"row {value} is no position")
+    return row
 
 
 @runtime_checkable

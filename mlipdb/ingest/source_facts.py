@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import distinct, func, select
+from sqlalchemy.orm import Session
 
-from mlipdb.catalog import FindingRow, LabelRow, MethodRow, Source, StructureRow
+from mlipdb.catalog import Duplicate, FindingRow, LabelRow, MethodRow, Source, StructureRow
 from mlipdb.database import Database
 from mlipdb.errors import NotFoundError, did_you_mean
 from mlipdb.ingest.published import published_sources
@@ -73,15 +74,26 @@ def _ingested(db: Database, name: str) -> dict[str, Any] | None:
             {"check": item.check_name, "severity": item.severity, "message": item.message, "details": item.details}
             for item in found
         ]
+        copies = _copies(session, row.id)
     columns = ("reader", "version", "uri", "sha256", "licence", "citation", "state", "duplicates", "quarantined")
     facts = {column: getattr(row, column) for column in columns}
     options = dict(row.options)
     files = [{"name": file} | facts for file, facts in options.pop("files", {}).items()]
     return facts | {
         "structures": row.taken,
+        "copies": copies,
         "ingested_at": row.created_at.isoformat(),
         "options": options,
         "files": files,
         "methods": methods,
         "findings": findings,
     }
+
+
+def _copies(session: Session, source: int) -> list[dict[str, Any]]:
+    """How many frames were left out because each other source has them, most first."""
+    count = func.count(distinct(Duplicate.external_id))
+    query = select(Source.name, count).join(StructureRow, StructureRow.source_id == Source.id)
+    query = query.join(Duplicate, Duplicate.structure_id == StructureRow.id).where(Duplicate.source_id == source)
+    found = session.execute(query.group_by(Source.name).order_by(count.desc(), Source.name))
+    return [{"of": name, "frames": frames} for name, frames in found]

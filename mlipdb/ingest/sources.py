@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import delete, func, select, update
 
-from mlipdb.catalog import FindingRow, Quarantine, Source, StructureRow
+from mlipdb.catalog import Duplicate, FindingRow, Quarantine, Source, StructureRow
 from mlipdb.database import Database
 from mlipdb.errors import ConfigError, IngestError
 from mlipdb.ingest.files import InputFile, files_below
@@ -164,7 +164,7 @@ class SourceBook:
         with self._db.write() as session:
             if session.scalar(select(StructureRow.id).where(StructureRow.source_id == source_id).limit(1)) is not None:
                 return False
-            for table in (Quarantine, FindingRow):
+            for table in (Quarantine, FindingRow, Duplicate):
                 session.execute(delete(table).where(table.source_id == source_id))
             session.execute(delete(Source).where(Source.id == source_id))
         return True

@@ -10,7 +10,7 @@ from mlipdb.ingest.reader import Rejected
 from mlipdb.ingest.report import IngestReport
 from mlipdb.ingest.work import Candidate, Depth, Done
 from mlipdb.labels import Method
-from mlipdb.records import RejectedRecord, SymmetryTool
+from mlipdb.records import CopiedRecord, RejectedRecord, SymmetryTool
 from mlipdb.store.prepared import Prepared
 
 SHOWN = 1000  # rejected records that a report holds; the catalog has them all
@@ -23,6 +23,7 @@ class _Batch:
 
     records: list[Prepared] = field(default_factory=list)
     rejected: list[RejectedRecord] = field(default_factory=list)
+    copies: list[CopiedRecord] = field(default_factory=list)
     read: int = 0
     bytes: int = 0
 
@@ -76,13 +77,14 @@ class Taker:
     def flush(self) -> None:
         """Write what is in memory."""
         batch, self._open = self._open, _Batch()
-        if batch.records or batch.rejected:
+        if batch.records or batch.rejected or batch.copies:
             self._db.append(
                 batch.records,
                 source_id=self._source,
                 method_id=self._method,
                 symmetry=self._symmetry,
                 rejected=batch.rejected,
+                copies=batch.copies,
             )
         self._filter.stored()
 
@@ -129,6 +131,8 @@ class Taker:
             else:
                 self._report.duplicates += 1
                 self._report.already_taken += decision.already
+                if decision.copy_of is not None:
+                    self._open.copies.append(CopiedRecord(decision.copy_of, item.external_id, item.row))
         self.files[file]["records"] += len(items)
         self._open.read += len(items)
         if self._open.read >= self.batch or self._open.bytes >= BATCH_BYTES:

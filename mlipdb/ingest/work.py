@@ -13,7 +13,7 @@ from mlipdb.ingest.reader import Frame, Reader, Rejected
 from mlipdb.ingest.symmetry import Search, find_groups
 from mlipdb.ingest.symmetry_worker import space_group_numbers
 from mlipdb.labels import Method, check_label, label_hash, says_nothing
-from mlipdb.records import NewStructure, SpaceGroup
+from mlipdb.records import TEXT_LIMIT, NewStructure, SpaceGroup
 from mlipdb.store.prepared import Prepared, prepare_all
 from mlipdb.structures import Structure
 
@@ -45,6 +45,7 @@ class Candidate(NamedTuple):
     structure_hash: bytes
     label_hash: bytes | None
     method: int | None
+    row: int | None
 
 
 @dataclass
@@ -138,11 +139,16 @@ def _candidate(frame: Frame, methods: list[Method], *, hashed: bool) -> Candidat
         structure_hash,
         label_hash(label) if hashed and label is not None else None,
         place,
+        frame.row,
     )
 
 
 def _checked(item: Frame | Rejected) -> Frame | Rejected:
-    if isinstance(item, Rejected) or item.label is None:
+    if isinstance(item, Rejected):
+        return item
+    if (reason := _unfit_name(item)) is not None:
+        return Rejected(key=item.external_id, location=item.location, reason=reason)
+    if item.label is None:
         return item
     if says_nothing(item.label):
         return replace(item, label=None)
@@ -151,3 +157,14 @@ def _checked(item: Frame | Rejected) -> Frame | Rejected:
     except MlipdbError as error:
         return Rejected(key=item.external_id, location=item.location, reason=str(error))
     return item
+
+
+def _unfit_name(frame: Frame) -> str | None:
+    """Why a name of a frame cannot stand in the catalog, None where all can."""
+    names = {"id": frame.external_id, "material": frame.material}
+    for what, text in (*names.items(), *((f"tag {name[:80]!r}", name + value) for name, value in frame.tags.items())):
+        if len(text) > TEXT_LIMIT // 4 and (size := len(text.encode())) > TEXT_LIMIT:
+            return f"the {what} has {size} bytes, more than the {TEXT_LIMIT} that a catalog can index: {text[:80]!r}…"
+        if "\0" in text:
+            return f"the {what} holds a NUL: {text[:80]!r}"
+    return None

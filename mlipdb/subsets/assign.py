@@ -109,12 +109,26 @@ def _by_file(session: Session, split: Split, members: Members) -> list[str | Non
     rows: dict[int, Any] = {}
     if any(isinstance(key, int) for key in named):
         rows = _column(session, members.ids, StructureRow.source_row)
+        _check_rows_differ(rows, split, members)
     found: list[str | None] = []
     for number, material, external in zip(members.ids, members.materials, members.external_ids, strict=True):
         row = rows.get(number)
         by_row = None if row is None else named.get(row)
         found.append(by_row or named.get(external) or named.get(material))
     return found
+
+
+def _check_rows_differ(rows: Mapping[int, Any], split: Split, members: Members) -> None:
+    """Raise ConfigError where two members have one row that the split names: they are of two files."""
+    first: dict[int, int] = {}
+    for place, number in enumerate(members.ids):
+        row = rows.get(number)
+        if row in split.named and first.setdefault(row, place) != place:
+            twins = [members.external_ids[one] for one in (first[row], place)]
+            raise ConfigError(
+                f"split by {split.by!r}: it counts rows, and row {row} is both {twins[0]!r} and {twins[1]!r}, which "
+                "are of two files; narrow the filter to the file that the split counts, or name structures by their ids"
+            )
 
 
 def _check_named(found: Sequence[str | None], split: Split, members: Members) -> None:

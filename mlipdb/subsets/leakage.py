@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 from sqlalchemy import select
 
-from mlipdb.catalog import Material, Source, StructureRow
+from mlipdb.catalog import Duplicate, Material, Source, StructureRow
 from mlipdb.database import Database
 from mlipdb.errors import ConfigError, QueryError, did_you_mean
 from mlipdb.subsets.fingerprint import fingerprint, stored_fingerprints
@@ -42,13 +42,19 @@ class Shared:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Two sets by name, their sizes, and what they share by each measure."""
+    """Two sets by name, their sizes, and what they share by each measure.
+
+    The sizes count copies, too: frames that the sources of a set hold and that were left out because a structure of the
+    other set was there already.
+    """
 
     first: str
     second: str
     first_size: int
     second_size: int
     shared: tuple[Shared, ...]
+    first_copies: int = 0
+    second_copies: int = 0
 
     @property
     def share(self) -> float:
@@ -81,6 +87,7 @@ class _Keys:
     ids: list[int]
     sources: list[str]
     by: dict[str, list[str]]
+    copies: int = 0
 
 
 def leakage(
@@ -107,6 +114,9 @@ def leakage(
         everything = np.unique(np.concatenate(list(sets.values())))
         fingerprint(db, everything, workers=workers, progress=progress)
     keys = {name: _keys(db, ids, measures) for name, ids in sets.items()}
+    if second is not None:
+        one, other = keys.values()
+        keys = dict(zip(keys, (_with_copies(db, one, other), _with_copies(db, other, one)), strict=True))
     overlaps = [_overlap(one, other, keys) for one, other in combinations(sets, 2)]
     prints = [found.by.get("fingerprint", ()) for found in keys.values()]
     return LeakageReport(tuple(overlaps), sum(values.count("") for values in prints))
@@ -141,10 +151,39 @@ def _keys(db: Database, ids: Ids, measures: Sequence[str]) -> _Keys:
     return _Keys([each[0] for each in found], [each[1] for each in found], {name: by[name] for name in measures})
 
 
+def _with_copies(db: Database, keys: _Keys, other: _Keys) -> _Keys:
+    """A set with the frames of its sources that were left out as copies of structures of the other set.
+
+    They have the content and the fingerprint of these; their material is not known.
+    """
+    copies = _copies(db, set(other.ids).difference(keys.ids), set(keys.sources))
+    places = {number: place for place, number in enumerate(other.ids)}
+    by = {
+        measure: values + [other.by[measure][places[number]] if measure != "material" else "" for number, _ in copies]
+        for measure, values in keys.by.items()
+    }
+    ids, sources = ([pair[place] for pair in copies] for place in (0, 1))
+    return _Keys(keys.ids + ids, keys.sources + sources, by, len(copies))
+
+
+def _copies(db: Database, structures: set[int], sources: set[str]) -> list[tuple[int, str]]:
+    """The structure and the source of each frame of sources that was left out as a copy of one of the structures."""
+    query = select(Duplicate.structure_id, Source.name).join(Source, Source.id == Duplicate.source_id)
+    query = query.where(Source.name.in_(sources)).order_by(Duplicate.structure_id, Source.name)
+    wanted, found = sorted(structures), []
+    with db.session() as session:
+        if session.scalar(query.with_only_columns(Duplicate.structure_id).limit(1)) is None:
+            return []
+        for start in range(0, len(wanted), CHUNK):
+            part = query.where(Duplicate.structure_id.in_(wanted[start : start + CHUNK]))
+            found += [(number, name) for number, name in session.execute(part)]
+    return found
+
+
 def _overlap(first: str, second: str, keys: dict[str, _Keys]) -> Overlap:
     one, other = keys[first], keys[second]
     shared = tuple(_shared(measure, one, other) for measure in one.by)
-    return Overlap(first, second, len(one.ids), len(other.ids), shared)
+    return Overlap(first, second, len(one.ids), len(other.ids), shared, one.copies, other.copies)
 
 
 def _shared(measure: str, one: _Keys, other: _Keys) -> Shared:

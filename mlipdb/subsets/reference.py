@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 from jaxtyping import Float64
-from sqlalchemy import or_, select
+from sqlalchemy import Select, or_, select
 
 from mlipdb.catalog import LabelRow, MethodRow, Source, StructureElement, StructureRow
 from mlipdb.database import Database
@@ -120,12 +120,7 @@ def isolated_energies(
 
     Asks the catalog only. method_id limits them to one level of theory.
     """
-    row = StructureRow
-    value = getattr(LabelRow, energy)
-    query = select(StructureElement.atomic_number, value).join(row, row.id == StructureElement.structure_id)
-    query = query.join(LabelRow, LabelRow.structure_id == row.id).join(MethodRow, MethodRow.id == LabelRow.method_id)
-    query = query.where(row.source_id.in_(list(sources)), row.nsites == 1, or_(row.pbc == 0, row.volume > EMPTY_BOX))
-    query = query.where(value.is_not(None), MethodRow.kind == "dft", or_(row.charge.is_(None), row.charge == 0))
+    query = _single_atoms(sources, energy=energy)
     if method_id is not None:
         query = query.where(LabelRow.method_id == method_id)
     with db.session() as session:
@@ -134,6 +129,40 @@ def isolated_energies(
     for number, total in found:
         lowest[number] = min(total, lowest.get(number, np.inf))
     return lowest
+
+
+def _single_atoms(sources: Iterable[int], *, energy: str) -> Select[tuple[int, float]]:
+    """Element and energy of each neutral isolated atom of sources that has a DFT label."""
+    row = StructureRow
+    value = getattr(LabelRow, energy)
+    query = select(StructureElement.atomic_number, value).join(row, row.id == StructureElement.structure_id)
+    query = query.join(LabelRow, LabelRow.structure_id == row.id).join(MethodRow, MethodRow.id == LabelRow.method_id)
+    query = query.where(row.source_id.in_(list(sources)), row.nsites == 1, or_(row.pbc == 0, row.volume > EMPTY_BOX))
+    return query.where(value.is_not(None), MethodRow.kind == "dft", or_(row.charge.is_(None), row.charge == 0))
+
+
+def isolated_of_source(db: Database, name: str, *, energy: str, method_id: int) -> tuple[dict[int, float], str | None]:
+    """Energies of a source's single atoms at one level of theory, and a note where that is not method_id's.
+
+    Raises ConfigError where the source has atoms of several methods and none is method_id, NotFoundError without the
+    source.
+    """
+    query = _single_atoms([source_number(db, name)], energy=energy).with_only_columns(LabelRow.method_id).distinct()
+    with db.session() as session:
+        found = sorted(map(int, session.scalars(query)))
+    methods = db.methods()
+    own = methods[method_id].name
+    if method_id not in found and len(found) > 1:
+        listed = ", ".join(f"{number}: {methods[number].name}" for number in found)
+        raise ConfigError(
+            f"the single atoms of source {name!r} are of {len(found)} methods ({listed}), none of them that of the "
+            f"labels ({method_id}: {own}); give E0s in a file, or use fit"
+        )
+    chosen = method_id if method_id in found or not found else found[0]
+    note = None
+    if chosen != method_id:
+        note = f"E0s are single atoms of {methods[chosen].name!r} from source {name!r}, the labels are of {own!r}"
+    return isolated_energies(db, [source_number(db, name)], energy=energy, method_id=chosen), note
 
 
 def source_number(db: Database, name: str) -> int:

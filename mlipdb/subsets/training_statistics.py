@@ -1,9 +1,10 @@
 """What a training starts from: E0s, mean, scale and neighbours of a part of a subset; worked out once and kept."""
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -15,13 +16,17 @@ from mlipdb.database import Database
 from mlipdb.errors import ConfigError, LockedError
 from mlipdb.labels import ENERGY_KINDS
 from mlipdb.subsets.neighbours import count_pairs
-from mlipdb.subsets.reference import Reference, isolated_energies, reference_energies, source_number
+from mlipdb.subsets.reference import Reference, isolated_energies, isolated_of_source, reference_energies
 from mlipdb.subsets.splits import PARTS, format_fractions
 from mlipdb.subsets.statistics import ForceScale, energy_shift
 from mlipdb.subsets.subset import FrozenSubset
 
-VERSION = 1  # of what the kept numbers mean; a change of any of them raises it
+VERSION = 2  # of what the kept numbers mean; a change of any of them raises it
 CHUNK = 4096
+
+
+class MixedE0Warning(UserWarning):
+    """E0s are of another level of theory than the labels."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class TrainingStatistics:
     structures and atoms are counted over all, energies over those with the energy; e0 in eV by atomic number, rank of
     so many elements says how many of a fit's E0s the data decide, residual_rms is the rest in eV/atom; mean is that of
     (E - ΣE0)/N in eV/atom, scale the rms force component in eV/Å, neighbours the mean over structures of neighbours
-    per atom, None without a cutoff.
+    per atom, None without a cutoff. note says where the E0s are of another level of theory than the labels.
     """
 
     structures: int
@@ -61,10 +66,14 @@ class TrainingStatistics:
     mean: float
     scale: float
     neighbours: float | None
+    note: str | None = None
 
     def describe(self) -> dict[str, Any]:
         """Plain values, E0s by atomic number as text."""
         return asdict(self) | {"e0": {str(number): value for number, value in sorted(self.e0.items())}}
+
+
+Found = TypeVar("Found", TrainingStatistics, TrainingStatistics | None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,17 +100,24 @@ def training_statistics(
     if request.energy not in ENERGY_KINDS:
         raise ConfigError(f"energy {request.energy!r} is unknown; it is {', '.join(ENERGY_KINDS)}")
     method = one_method(db, subset, part=request.part) if method_id is None else method_id
-    known = kept_statistics(db, subset, request, method_id=method)
+    known = _kept(db, subset, request, method_id=method)
     if known is not None:
         return known
     data = _read(db, subset.splits[request.part], request, method_id=method_id)
-    return keep_statistics(db, subset, request, data, method_id=method)
+    return _keep(db, subset, request, data, method_id=method)
 
 
 def kept_statistics(
     db: Database, subset: FrozenSubset, request: Request, *, method_id: int
 ) -> TrainingStatistics | None:
-    """The statistics that are kept for a subset of this content, split and request; None where there are none."""
+    """The statistics that are kept for a subset of this content, split and request; None where there are none.
+
+    Warns of E0s of another level of theory.
+    """
+    return _told(_kept(db, subset, request, method_id=method_id))
+
+
+def _kept(db: Database, subset: FrozenSubset, request: Request, *, method_id: int) -> TrainingStatistics | None:
     same = (SubsetStatistics.subset_hash == subset.hash, SubsetStatistics.method_id == method_id)
     query = select(SubsetStatistics.results).where(*same, SubsetStatistics.key == _key(subset, request))
     with db.session() as session:
@@ -117,7 +133,22 @@ def described_statistics(values: Mapping[str, Any]) -> TrainingStatistics:
 def keep_statistics(
     db: Database, subset: FrozenSubset, request: Request, data: PartData, *, method_id: int
 ) -> TrainingStatistics:
-    """Work out statistics of data that were read, and keep them unless another process is writing."""
+    """Work out statistics of data that were read, and keep them unless another process is writing.
+
+    Warns of E0s of another level of theory.
+    """
+    return _told(_keep(db, subset, request, data, method_id=method_id))
+
+
+def _told(found: Found) -> Found:
+    if found is not None and found.note is not None:
+        warnings.warn(found.note, MixedE0Warning, stacklevel=3)
+    return found
+
+
+def _keep(
+    db: Database, subset: FrozenSubset, request: Request, data: PartData, *, method_id: int
+) -> TrainingStatistics:
     found = _worked_out(db, subset, request, data, method_id=method_id)
     values = {"subset_hash": subset.hash, "method_id": method_id, "key": _key(subset, request)}
     try:
@@ -196,7 +227,7 @@ def _worked_out(
             f"{', '.join(ENERGY_KINDS)}"
         )
     energies = data.energies[data.has_energy]
-    isolated = _isolated(db, subset, request, method_id=method_id)
+    isolated, note = _isolated(db, subset, request, method_id=method_id)
     found = reference_energies(request.reference, told, energies, isolated=isolated)
     atoms = np.array([sum(each.values()) for each in data.compositions], dtype=np.int64)
     sums = np.array([sum(found.e0.get(z, 0.0) * n for z, n in each.items()) for each in told])
@@ -212,16 +243,19 @@ def _worked_out(
         mean=energy_shift(energies - sums, atoms[data.has_energy]),
         scale=data.force_rms,
         neighbours=None if data.pairs is None else float(np.mean(data.pairs / atoms)),
+        note=note,
     )
 
 
-def _isolated(db: Database, subset: FrozenSubset, request: Request, *, method_id: int) -> dict[int, float]:
+def _isolated(
+    db: Database, subset: FrozenSubset, request: Request, *, method_id: int
+) -> tuple[dict[int, float], str | None]:
     reference = request.reference
     if reference.kind != "isolated":
-        return {}
+        return {}, None
     if reference.source is not None:
-        return isolated_energies(db, [source_number(db, reference.source)], energy=request.energy)
+        return isolated_of_source(db, reference.source, energy=request.energy, method_id=method_id)
     query = select(StructureRow.source_id).distinct().join(SubsetMember, SubsetMember.structure_id == StructureRow.id)
     with db.session() as session:
         sources = list(session.scalars(query.where(SubsetMember.subset_id == subset.id)))
-    return isolated_energies(db, sources, energy=request.energy, method_id=method_id)
+    return isolated_energies(db, sources, energy=request.energy, method_id=method_id), None

@@ -136,11 +136,11 @@ def test_what_the_target_cannot_hold_is_an_error_and_the_old_catalog_stays(tmp_p
     with closing(mlipdb.create(tmp_path / "db", catalog="catalog.sqlite")) as db:
         append(db, 0)
         with db.engine.begin() as connection:
-            connection.execute(text("UPDATE structure SET external_id = :long WHERE id = 3"), {"long": "x" * 300})
+            connection.execute(text("UPDATE structure SET chemical_system = :long WHERE id = 3"), {"long": "x" * 300})
         with pytest.raises(CatalogError, match="still has its old catalog"):
             copy_catalog(db.path, postgresql_url)
         with db.engine.begin() as connection:
-            connection.execute(text("UPDATE structure SET external_id = 'short' WHERE id = 3"))
+            connection.execute(text("UPDATE structure SET chemical_system = 'short' WHERE id = 3"))
         assert copy_catalog(db.path, postgresql_url).rows["structure"] == 40
 
 

@@ -166,7 +166,7 @@ def test_positions_and_cell_share_their_unit(tmp_path):
     assert frame.structure.positions[1, 2] == 1.5 * 0.529177210903
 
 
-@pytest.mark.parametrize("row", ["[]", '"x"', "1e999"])
+@pytest.mark.parametrize("row", ["[]", '"x"', "1e999", "1e30", "-1"])
 def test_a_row_of_an_export_that_is_no_number_refuses_the_frame(tmp_path, row):
     escaped = row.replace('"', '\\"')
     bad = one(tmp_path, f'energy=-1 mlipdb="{{\\"row\\": {escaped}}}"')
@@ -249,6 +249,12 @@ def test_ids_fall_back_to_task_calc_and_step_and_then_to_file_and_index(tmp_path
         (ROWS, 'stress="1 2 3"', "expected 6 or 9"),
         (ROWS, 'stress="1 2 3 4 5 6 7 8 9"', "not symmetric"),
         (ROWS, "energy=low", "energy"),
+        (ROWS, "spin_multiplicity=nan", "spin multiplicity is nan; expected 2S+1, a whole number from 1 on"),
+        (ROWS, "spin_multiplicity=1e30", "spin multiplicity is 1e+30"),
+        (ROWS, "spin_multiplicity=1.5", "spin multiplicity is 1.5"),
+        (ROWS, "spin_multiplicity=0", "spin multiplicity is 0.0"),
+        (ROWS, "charge=nan", "charge is nan; expected a finite number"),
+        (ROWS, "charge=-inf", "charge is -inf"),
     ],
 )
 def test_a_frame_that_makes_no_sense_is_rejected_and_the_next_is_read(tmp_path, rows, info, reason):

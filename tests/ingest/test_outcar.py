@@ -188,6 +188,14 @@ def test_the_head_names_the_functional(tmp_path, changes, functional):
     assert frame.label.method.functional == functional
 
 
+def test_moments_of_a_run_with_spin_orbit_coupling_are_vectors_and_not_taken(tmp_path):
+    extra = "   LNONCOLLINEAR =      T non collinear calculations\n   LSORBIT =      T    spin-orbit coupling"
+    notes = []
+    (frame,) = read(write(tmp_path / "OUTCAR", step(magmoms=MAGMOMS), extra=extra), notes=notes)
+    assert (frame.label.method.functional, frame.label.magmoms) == ("PBE+SOC", None)
+    assert "moments of non-collinear runs" in notes[0]
+
+
 def test_predictions_of_vasps_own_force_field_are_never_taken_for_dft(tmp_path):
     items = read(write(tmp_path / "OUTCAR", ML, step(1) + ML, ML + LOOP, step(2), ML + LOOP, LOOP))
     assert [type(item) for item in items] == [Frame, Rejected, Frame, Rejected]

@@ -265,3 +265,18 @@ def test_a_number_of_hundreds_of_digits_is_refused(tmp_path):
     path.write_text(text.replace("mass: 28.0855", "mass: 1" + "0" * 400))
     with pytest.raises(IngestError, match="OverflowError"):
         read(path)
+
+
+def test_random_displacements_are_taken_without_the_hessian_that_phonopy_alone_cannot_make(tmp_path):
+    phonon = crystal()
+    moved = np.random.default_rng(1).normal(0, 0.03, (2, len(phonon.supercell), 3))
+    phonon.dataset = {"displacements": moved, "forces": -np.einsum("ijab,njb->nia", springs(phonon), moved)}
+    settings = {"force_sets": True, "displacements": True, "force_constants": False}
+    (tmp_path / "run").mkdir()
+    phonon.save(tmp_path / "run" / "phonopy_params.yaml", settings=settings)
+    notes = []
+    frames = read(tmp_path / "run", notes=notes)
+    assert [type(frame) for frame in frames] == [Frame, Frame]
+    assert all(frame.label.forces is not None and frame.label.hessian_rows is None for frame in frames)
+    assert "made no force constants" in notes[0]
+    assert "were taken without a Hessian" in notes[0]

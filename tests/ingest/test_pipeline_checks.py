@@ -10,11 +10,11 @@ from sqlalchemy import select
 
 import mlipdb
 from mlipdb import registry
-from mlipdb.catalog import Source, StructureRow
+from mlipdb.catalog import Quarantine, Source, StructureRow
 from mlipdb.catalog.finding import FindingRow
 from mlipdb.catalog.tag import StructureTag, Tag
 from mlipdb.errors import IngestError
-from mlipdb.ingest import Frame, IngestSettings, describe, ingest
+from mlipdb.ingest import Frame, IngestSettings, Rejected, describe, ingest
 from mlipdb.labels import Label, Method
 from mlipdb.structures import make_structure
 
@@ -87,6 +87,20 @@ def test_findings_of_files_that_are_not_read_again_stay_until_all_files_are_read
     assert take(first, second, even) == {"net_force": ("a.json", 3)}
 
 
+def test_findings_of_an_ingest_that_stops_are_kept_until_the_mended_file_is_read(db, odd_file):
+    whole = odd_file.read_bytes()
+    for part in (0.6, 0.8):  # it stops twice, the second time later
+        odd_file.write_bytes(whole[: int(len(whole) * part)])
+        with pytest.raises(IngestError, match="taken"):
+            run(db, odd_file)
+        kept = stored(db)
+        assert [name for name in kept if "net_force" in name] == ["net_force"]
+    odd_file.write_bytes(whole)
+    report = run(db, odd_file)
+    assert stored(db) == {finding.check: finding.message for finding in report.findings}
+    assert stored(db)["net_force"] != kept["net_force"]
+
+
 def test_strict_refuses_a_source_with_findings_and_stores_nothing(db, odd_file):
     with pytest.raises(IngestError, match=r"source 'mptrj' has \d+ finding.*nothing was stored") as caught:
         run(db, odd_file, strict=True)
@@ -150,6 +164,37 @@ def test_a_label_of_another_method_is_no_duplicate_and_of_the_same_one_is(db, tw
     assert (report.taken, report.duplicates) == (3, 2)
     again = two("1 pbe a", "1 scan b", "1 pbe c", "1 scan d", "1 - e")
     assert (again.taken, again.duplicates, again.already_taken) == (0, 5, 3)
+
+
+class LongNames(TwoMethods):
+    """A line is a length of the frame's names."""
+
+    def frames(self, path: Path, options: Mapping[str, Any]) -> Iterator[Frame | Rejected]:
+        for number, size in enumerate(map(int, path.read_text().split())):
+            name = f"{number}{'[C:1]' * size}"[:size]
+            structure = make_structure([1], [[0.0, 0.0, float(number)]])
+            yield Frame(structure=structure, label=None, external_id=name, material=name, location=name,
+                        tags={"smiles": name})  # fmt: skip
+            yield Rejected(key=name, location=name, reason=name)
+
+
+@pytest.mark.parametrize("catalog", ["sqlite", "postgresql"])
+def test_names_of_900_letters_are_stored_and_those_no_index_holds_quarantined(tmp_path, monkeypatch, request, catalog):
+    place = "catalog.sqlite" if catalog == "sqlite" else request.getfixturevalue("postgresql_url")
+    monkeypatch.setattr(registry, "load", lambda group, name: LongNames)
+    (tmp_path / "long.txt").write_text("900 1900 3000")
+    db = mlipdb.create(tmp_path / "long", catalog=place)
+    settings = IngestSettings(reader="long", symprec=None, workers=0)
+    for _ in range(2):
+        report = ingest(db, [tmp_path / "long.txt"], settings=settings)
+    assert (report.structures, report.quarantined) == (2, 4)
+    with db.session() as session:
+        sizes = [len(value) for value in session.scalars(select(Tag.value).order_by(Tag.id))]
+        kept = sorted((len(row.key), row.reason[:18]) for row in session.scalars(select(Quarantine)))
+    assert sizes == [900, 1900]
+    assert kept == [(900, "0[C:1][C:1][C:1][C"), (1000, "1[C:1][C:1][C:1][C"), (1000, "2[C:1][C:1][C:1][C")]
+    assert len(db.query(f'tags HAS "smiles={"0" + "[C:1]" * 179 + "[C:1"}"')) == 1
+    db.close()
 
 
 def test_tags_and_rows_are_stored(db, two):

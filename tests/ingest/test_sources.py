@@ -1,3 +1,4 @@
+import bz2
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from mlipdb.ingest import (
     published_sources,
 )
 from mlipdb.ingest.published import PublishedSource, published_source
+from mlipdb.labels import Method
 
 XYZ = "1\nProperties=species:S:1:pos:R:3:forces:R:3 energy={0}\nH 0 0 {0} 0 0 {1}\n"
 
@@ -121,6 +123,33 @@ def test_auto_finds_the_format_and_the_published_source(tmp_path):
     (tmp_path / "own.xyz").write_text(XYZ.format(1, 0))
     choice = choose(settings("auto"), [tmp_path / "own.xyz"])
     assert (choice.settings.reader, choice.settings.licence, len(choice.notes)) == ("extxyz", None, 1)
+
+
+ALEXANDRIA = {"alexandria_000": "PBE", "alexandria_2d_001": "PBE", "pbe_0000": "PBE", "alexandria_ps_000": "PBEsol",
+              "alexandria_ps_2d_000": "PBEsol", "alexandria_scan_000": "SCAN"}  # fmt: skip
+ENTRY = '{"entries": [{"@class": "ComputedStructureEntry", "data": {"mat_id": "agm1"}}]}'
+
+
+@pytest.mark.parametrize(("name", "functional"), ALEXANDRIA.items())
+def test_a_file_of_alexandria_is_of_the_functional_that_its_name_says(tmp_path, name, functional):
+    path = tmp_path / f"{name}.json.bz2"
+    path.write_bytes(bz2.compress(ENTRY.encode(), 1))
+    chosen = choose(settings("auto"), [path]).settings
+    source = "alexandria" if functional == "PBE" else f"alexandria-{functional.lower()}"
+    assert (chosen.name, chosen.method.name) == (source, f"{functional}/VASP")
+    assert choose(settings(source), [path]).settings.method.functional == functional
+
+
+def test_files_of_another_functional_are_refused_for_a_source_and_a_mixed_folder_too(tmp_path):
+    (tmp_path / "alexandria_scan_000.json.bz2").write_bytes(bz2.compress(ENTRY.encode(), 1))
+    with pytest.raises(ConfigError, match=r"look like alexandria-scan \(SCAN\), not like alexandria \(PBE\)"):
+        choose(settings("alexandria"), [tmp_path / "alexandria_scan_000.json.bz2"])
+    (tmp_path / "alexandria_000.json.bz2").write_bytes(bz2.compress(ENTRY.encode(), 1))
+    for word in ("auto", "alexandria", "alexandria-scan"):
+        with pytest.raises(ConfigError, match="ingest alexandria"):
+            choose(settings(word), [tmp_path])
+    own = Method(kind="dft", name="SCAN/VASP")
+    assert choose(settings("alexandria", method=own), [tmp_path]).settings.method == own
 
 
 def test_a_source_shows_its_facts_files_methods_and_findings(tmp_path):

@@ -31,6 +31,9 @@ NAMES = [
     ({"GGA": "MK", "LUSE_VDW": "T"}, "optB86b-vdW"),
     ({"GGA": "PE", "LUSE_VDW": "T"}, "PBE+vdW-DF"),
     ({"GGA": "PE", "METAGGA": "SCAN", "LDAU": "T", "LDAUU": "4"}, "SCAN+U"),
+    ({"GGA": "PE", "LSORBIT": "T", "LNONCOLLINEAR": "T"}, "PBE+SOC"),
+    ({"GGA": "PE", "LSORBIT": True, "LDAU": "T", "LDAUU": "4"}, "PBE+U+SOC"),
+    ({"GGA": "PE", "LSORBIT": "F", "LNONCOLLINEAR": ".TRUE."}, "PBE+noncollinear"),
     ({}, None),
     ({"GGA": "??"}, None),
 ]

@@ -1,5 +1,6 @@
 """Disks that are full, read-only or on a network; a clock that is set back; forks: nothing stored is harmed."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 import mlipdb
 from mlipdb.errors import CorruptError, LockedError, StorageError
+from mlipdb.export.target import deliver
 from mlipdb.labels import Method
 from mlipdb.store.disk import NETWORK, NetworkDiskWarning, file_system, storage_errors, warn_of_network
 from mlipdb.testing.samples import sample_records
@@ -105,6 +107,26 @@ def test_a_full_disk_stores_nothing_says_so_and_goes_on_when_there_is_space(fold
         assert db.verify(deep=True).ok
         assert len(db.query("all")) == 408
         db.close()
+
+
+@pytest.mark.parametrize(("number", "kind", "words"), [
+    (errno.EWOULDBLOCK, LockedError, "is writing"),
+    (errno.EACCES, LockedError, "is writing"),
+    (errno.ENOSYS, StorageError, "no lock .Function not implemented.*option `flock`.*or use a disk of this machine"),
+    (errno.ENOLCK, StorageError, "No locks available"),
+    (errno.EOPNOTSUPP, StorageError, "gives no lock"),
+])  # fmt: skip
+def test_a_disk_without_locks_is_not_taken_for_another_writer(folder, tmp_path, monkeypatch, number, kind, words):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    db = mlipdb.open(folder)
+    with pytest.raises(kind, match=words):
+        fill(db)
+    with pytest.raises(kind, match=words), deliver(tmp_path / "out", ["a.xyz"], force=False):
+        pass
+    db.close()
 
 
 def _free(place: Path) -> int:

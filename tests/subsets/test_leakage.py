@@ -3,6 +3,7 @@ import pytest
 
 import mlipdb
 from mlipdb.errors import ConfigError, NotFoundError, QueryError
+from mlipdb.ingest import IngestSettings, describe_source, ingest
 from mlipdb.labels import Method
 from mlipdb.records import NewStructure
 from mlipdb.structures import make_structure
@@ -51,6 +52,28 @@ def test_two_sources_share_by_material_content_and_crystal(pair):
     assert found["fingerprint"].other_source == 7
     assert found["material"].examples == ({"key": "one-0", "first": 1, "second": 11},)
     assert report.share == 1.0
+
+
+def test_frames_that_were_left_out_as_copies_are_shared_content(tmp_path):
+    db = mlipdb.create(tmp_path / "db")
+    head = "1\nProperties=species:S:1:pos:R:3 energy={0}\nH 0 0 {0}\n"
+    for name, start in (("train", 0), ("bench", 6)):  # 6 to 9 are in both
+        (tmp_path / f"{name}.xyz").write_text("".join(head.format(number) for number in range(start, start + 10)))
+        settings = IngestSettings(reader="extxyz", symprec=None, workers=0, method=Method(kind="dft", name="PBE"))
+        report = ingest(db, [tmp_path / f"{name}.xyz"], settings=settings)
+    assert (report.taken, report.duplicates) == (6, 4)
+    for _ in range(2):  # once more changes nothing
+        (overlap,) = leakage(db, 'source="train"', 'source="bench"', measures=("material", "content")).overlaps
+        assert (overlap.first_size, overlap.first_copies, overlap.second_size, overlap.second_copies) == (10, 0, 10, 4)
+        content = by_measure(overlap)["content"]
+        assert (content.keys, content.first, content.second, content.other_source) == (4, 4, 4, 4)
+        assert by_measure(overlap)["material"].keys == 0
+        assert overlap.share == 0.4
+        assert describe_source(db, "bench")["ingested"]["copies"] == [{"of": "train", "frames": 4}]
+        ingest(db, [tmp_path / "bench.xyz"], settings=settings)
+    (other,) = leakage(db, 'source="bench"', 'source="train"', measures=("content",)).overlaps
+    assert (other.first_copies, other.second_copies, by_measure(other)["content"].second) == (4, 0, 4)
+    db.close()
 
 
 def test_nothing_is_shared_by_different_compounds(pair):

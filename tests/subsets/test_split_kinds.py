@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 import mlipdb
 from mlipdb.catalog import Material, StructureRow
@@ -130,6 +130,14 @@ def test_a_file_of_row_positions_splits_by_them(tagged, split_file):
     assert len(subset.splits["test"]) == 20
     assert subset.split_by.startswith("file:split.json sha256:")
     assert subset.fractions == (75.0, 8.33, 16.67)
+
+
+def test_rows_that_two_files_share_are_refused(tagged, split_file):
+    path = split_file({"train": list(range(1000, 1100)), "test": list(range(1100, 1120))})
+    with tagged.write() as session:
+        session.execute(update(StructureRow).where(StructureRow.id == 7).values(source_row=1003))
+    with pytest.raises(ConfigError, match=r"row 1003 is both 'frame-3' and 'frame-6'.*of two files; narrow the filter"):
+        freeze(tagged, "rows", filter="all", split_file=path)
 
 
 def test_a_file_of_ids_may_name_frames_or_materials(tagged, split_file):

@@ -11,6 +11,7 @@ from mlipdb.records import NewStructure
 from mlipdb.structures import make_structure
 from mlipdb.subsets import Request, freeze, given_reference, parse_reference, training_statistics
 from mlipdb.subsets.neighbours import count_pairs
+from mlipdb.subsets.training_statistics import MixedE0Warning, kept_statistics
 
 E0 = {1: -13.5, 8: -432.25, 39: -9.125}
 
@@ -30,7 +31,7 @@ def atom(number):
 def add(db, name, pairs, *, method="PBE"):
     source = db.open_source(name, reader="none", uri="made in the test")
     records = [
-        NewStructure(structure=structure, label=label, external_id=f"{name}-{i}", material=f"{name}-{i}")
+        NewStructure(structure=structure, label=label, external_id=f"{name}-{method}-{i}", material=f"{name}-{i}")
         for i, (structure, label) in enumerate(pairs)
     ]
     db.append(records, source_id=source, method_id=db.method_id(Method(kind="dft", name=method)))
@@ -89,6 +90,30 @@ def test_isolated_atoms_of_another_source_are_the_lowest_of_each_element(water, 
     assert found.mean == pytest.approx(0.25)
     assert found.neighbours is None
     assert found.e0_kind == "isolated:atoms"
+
+
+def of_atoms(db, subset, kind="isolated:atoms"):
+    return training_statistics(db, subset, Request(cutoff=None, reference=parse_reference(kind)))
+
+
+def test_isolated_atoms_of_another_level_of_theory_are_noted(water, boxes):
+    found = of_atoms(water, boxes)
+    assert found.note == "E0s are single atoms of 'PBE atoms' from source 'atoms', the labels are of 'PBE'"
+    request = Request(cutoff=None, reference=parse_reference("isolated:atoms"))
+    with pytest.warns(MixedE0Warning, match="single atoms of 'PBE atoms'"):
+        assert kept_statistics(water, boxes, request, method_id=1) == found
+
+
+def test_isolated_atoms_of_the_labels_own_method_are_preferred_and_several_others_refused(water, boxes):
+    lower = [(atom(number)[0], Label(energy_uncorrected=E0[number] - 10)) for number in (1, 8)]
+    add(water, "two", lower, method="r2SCAN")
+    add(water, "two", [(make_structure([n], [[0.0, 0, 1]]), atom(n)[1]) for n in (1, 8)])
+    found = of_atoms(water, boxes, "isolated:two")
+    assert (found.e0, found.note) == ({1: E0[1], 8: E0[8]}, None)
+    add(water, "others", lower, method="r2SCAN")
+    add(water, "others", lower[:1], method="PBEsol")
+    with pytest.raises(ConfigError, match=r"'others' are of 2 methods \(3: r2SCAN, 4: PBEsol\), none .*\(1: PBE\)"):
+        of_atoms(water, boxes, "isolated:others")
 
 
 def test_isolated_atoms_that_are_missing_are_named(water, boxes):

@@ -1,8 +1,9 @@
 """Findings of the checks: kept with their source, or a reason to refuse it."""
 
 import hashlib
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from itertools import count
+from typing import Any
 
 from sqlalchemy import select
 
@@ -14,17 +15,24 @@ from mlipdb.errors import IngestError
 from mlipdb.ingest.checks.finding import Finding
 
 
-def store_findings(db: Database, source_id: int, findings: Sequence[Finding], *, files: Sequence[str]) -> None:
+def store_findings(
+    db: Database, source_id: int, findings: Sequence[Finding], *, files: Sequence[str], stopped: bool = False
+) -> None:
     """Keep what was found in files of a source; what was found in others of its files, which were not read now, stays.
 
     An earlier ingest's findings are replaced where it read the same files, or where this one read every file of the
-    source. details say of each finding in how many files, from which one on; a check's second one is numbered.
+    source. details say of each finding in how many files, from which one on; a check's second one is numbered. Those of
+    an ingest that stopped in its last file replace no others but of an ingest that stopped earlier.
     """
     read = {"count": len(files), "first": min(files), "sha256": _digest(files)} if files else {}
+    read |= {"stopped": True} if stopped else {}
     with db.write() as session:
         every = set(session.get_one(Source, source_id).options.get("files", ())) <= set(files)
         rows = session.scalars(select(FindingRow).where(FindingRow.source_id == source_id)).all()
-        kept = [row for row in rows if not every and row.details.get("files", read) != read]
+        every = every and not stopped
+        kept = [row for row in rows if not every and not _replaced(row.details.get("files", read), read, files)]
+        told = {row.message for row in kept}
+        findings = [finding for finding in findings if not stopped or finding.message not in told]
         for row in set(rows).difference(kept):
             session.delete(row)
         session.flush()
@@ -40,6 +48,12 @@ def store_findings(db: Database, source_id: int, findings: Sequence[Finding], *,
             )
             for name, finding in zip(names, findings, strict=True)
         )
+
+
+def _replaced(before: Mapping[str, Any], read: Mapping[str, Any], files: Collection[str]) -> bool:
+    """Whether an earlier reading of files is within this one."""
+    within = before.get("first") in files and before.get("count", 0) <= len(files)
+    return before == read or bool(before.get("stopped") and within)
 
 
 def _digest(names: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from jaxtyping import Float64
 
 from mlipdb.errors import ConfigError, IngestError, MlipdbError, did_you_mean
 from mlipdb.ingest.extxyz_text import FrameError, RawFrame, floats, raw_frames
-from mlipdb.ingest.reader import Frame, Rejected
+from mlipdb.ingest.reader import Frame, Rejected, checked_row
 from mlipdb.ingest.stream import ByteStream
 from mlipdb.ingest.units_of import DIMENSIONS, canonical, checked_units, to_internal
 from mlipdb.labels import Label
@@ -166,7 +166,7 @@ class _Meaning:
         try:
             own = orjson.loads(raw.info[OWN].removeprefix("_JSON "))
             kept, row = {str(name): str(value) for name, value in own.get("tags", {}).items()}, own.get("row")
-            row = None if row is None else int(row)
+            row = None if row is None else checked_row(row)
         except (AttributeError, OverflowError, TypeError, ValueError) as error:
             raise FrameError(
                 f"{OWN}={raw.info[OWN][:80]!r} is not what an export of mlipdb writes ({error})"
@@ -195,7 +195,7 @@ class _Meaning:
             cell=cell,
             pbc=periodic,
             charge=charge,
-            spin_multiplicity=None if multiplicity is None else int(multiplicity),
+            spin_multiplicity=multiplicity,
         )
 
     def _label(self, raw: RawFrame, columns: dict[str, list[list[bytes]]], structure: Structure) -> Label | None:

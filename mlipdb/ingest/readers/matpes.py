@@ -81,7 +81,7 @@ def _frame(item: JsonItem, source: str, location: str) -> Frame:
         material=str(provenance.get("original_mp_id") or f"{source}/{key}"),
         location=location,
         tags=tags,
-        row=item.index,
+        row=None if "kind" in tags else item.index,  # the atoms are a file beside the one that splits count
     )
 
 

@@ -11,9 +11,11 @@ from jaxtyping import Float64
 
 from mlipdb.errors import IngestError, MlipdbError
 from mlipdb.ingest.declared import refuse_units
+from mlipdb.ingest.notes import note
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.stream import ByteStream
 from mlipdb.ingest.text_lines import line_reader
+from mlipdb.ingest.vasp.methods import is_noncollinear
 from mlipdb.ingest.vasp.outcar_head import OutcarHead
 from mlipdb.ingest.vasp.runs import RunError, material_of, material_rule, run_name
 from mlipdb.labels import Label
@@ -54,6 +56,7 @@ class OutcarReader:
         refuse_units(options.get("units", {}), "OUTCAR")
         run = _Run(run_name(str(options.get("file") or path.name), "OUTCAR"), str(options.get("source") or "outcar"))
         run.rule = material_rule(options.get("keys", {}))
+        run.options = options
         with ByteStream(path, options.get("digest")) as stream:
             yield from _steps(_Lines(stream), run)
 
@@ -110,6 +113,7 @@ class _Run:
     source: str
     rule: str = "both"
     head: OutcarHead = field(default_factory=OutcarHead)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def item(self, step: _Step, index: int, line: int) -> Frame | Rejected:
         """The frame of one ionic step, or why it cannot be taken."""
@@ -139,11 +143,18 @@ class _Run:
             energy_zero=step.zero,
             forces=step.table[:, 3:],
             stress=None if step.stress is None else convert(step.stress, "kbar(VASP)"),
-            magmoms=step.magmoms,
+            magmoms=self._moments(step),
             method=self.head.method(beyond=(step.free - (step.electronic or step.free)) / len(numbers)),
         )
         material = material_of(self.name, numbers, source=self.source, rule=self.rule)
         return Frame(structure=structure, label=label, external_id=key, material=material, location=location)
+
+    def _moments(self, step: _Step) -> Float64[np.ndarray, " atoms"] | None:
+        """The moments of the atoms; None in a non-collinear run, where the table that was read is their x alone."""
+        if step.magmoms is None or not is_noncollinear(self.head.settings):
+            return step.magmoms
+        note(self.options, "moments of non-collinear runs are vectors and were not taken: mlipdb has no place for them")
+        return None
 
 
 def _steps(lines: _Lines, run: _Run) -> Iterator[Frame | Rejected]:

@@ -117,7 +117,7 @@ def _read(file: Path, hessian: str, options: Mapping[str, Any], *, name: str, ma
     displaced = displaced_supercells(dataset or {}, units=units)
     found = None if hessian == "no" else _given_constants(file, data, phonon)
     if found is None and hessian == "all" and displaced and dataset is not None:
-        found = produced_hessian(phonon, dataset)
+        found = _made_constants(file, phonon, dataset, options)
     if found is None and not displaced:
         raise PhononError(
             f"neither forces nor force constants: {file.name} has none and no FORCE_SETS, FORCE_CONSTANTS or "
@@ -136,6 +136,21 @@ def _read(file: Path, hessian: str, options: Mapping[str, Any], *, name: str, ma
         hessian=None if found is None else found * units["hessian"],
         method=_method(data.calculator),
     )
+
+
+def _made_constants(
+    file: Path, phonon: "Phonopy", dataset: Mapping[str, Any], options: Mapping[str, Any]
+) -> Float64[np.ndarray, "atoms atoms 3 3"] | None:
+    """Force constants by phonopy; None with a note where it needs more than it has, as for random displacements."""
+    try:
+        return produced_hessian(phonon, dataset)
+    except RuntimeError as error:  # ForceCalculatorRequiredError of phonopy 3
+        note(
+            options,
+            f"{options.get('file') or file.name}: phonopy made no force constants ({in_words(error)}); the displaced "
+            "supercells were taken without a Hessian",
+        )
+        return None
 
 
 def _check_supercell(file: Path, phonon: "Phonopy", data: "PhonopyYamlData") -> None:

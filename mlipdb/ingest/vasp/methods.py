@@ -49,7 +49,7 @@ def functional(settings: Mapping[str, Any]) -> str | None:
         return None
     if flag(settings.get("LHFCALC")):
         base = _hybrid(base, settings)
-    return base + _dispersion(settings) + ("+U" if has_hubbard(settings) else "")
+    return base + _dispersion(settings) + ("+U" if has_hubbard(settings) else "") + _spins(settings)
 
 
 def vasp_method(settings: Mapping[str, Any]) -> Method | None:
@@ -104,6 +104,17 @@ def has_hubbard(settings: Mapping[str, Any]) -> bool:
         return False
     values = [*numbers(settings.get("LDAUU")), *numbers(settings.get("LDAUJ"))]
     return not values or any(value != 0 for value in values)
+
+
+def is_noncollinear(settings: Mapping[str, Any]) -> bool:
+    """Whether moments are vectors, of which a label has no place."""
+    return flag(settings.get("LNONCOLLINEAR")) or flag(settings.get("LSORBIT"))
+
+
+def _spins(settings: Mapping[str, Any]) -> str:
+    if flag(settings.get("LSORBIT")):
+        return "+SOC"
+    return "+noncollinear" if is_noncollinear(settings) else ""
 
 
 def _hybrid(base: str, settings: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ _LISTS = re.compile(r"\b(LDAUL|LDAUU|LDAUJ)\s*=\s*([-\d. ]+)")
 MOST = 10_000_000  # ions; a larger number is damage
 _NEEDED = frozenset(
     ("GGA", "METAGGA", "LHFCALC", "AEXX", "HFSCREEN", "IVDW", "LVDW", "LUSE_VDW", "LDAU", "NELECT", "ICHARG", "IBRION",
-     "LEPSILON", "LEXCH", "NELM", "NIONS", "ZVAL", "TITEL", "VRHFIN")
+     "LEPSILON", "LEXCH", "LSORBIT", "LNONCOLLINEAR", "NELM", "NIONS", "ZVAL", "TITEL", "VRHFIN")
 )  # fmt: skip
 
 
