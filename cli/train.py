@@ -19,6 +19,7 @@ def train(
     setting: Annotated[list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Method to distil from: its name or number.")] = None,
     align: Annotated[str | None, typer.Option(help="Teacher's energies to the labels': least-squares or none.")] = None,
+    kernel: Annotated[str | None, typer.Option(help="For nequix on GPUs: auto, plain or cuequivariance.")] = None,
     accept_labels: Annotated[
         bool, typer.Option("--accept-labels", help="Learn a teacher's labels though they contradict the DFT labels.")
     ] = False,
@@ -38,7 +39,7 @@ def train(
 
     if processes is not None:
         join(processes)
-    settings = _settings(setting, model=model, align=align)
+    settings = _settings(setting, model=model, align=align, kernel=kernel)
     reporter = make_reporter(sys.stderr)
     if subset is not None and resume is None:
         chosen = load_recipe(recipe, settings=settings)
@@ -54,11 +55,14 @@ def train(
         show_result(result, json=json)
 
 
-def _settings(settings: list[str] | None, *, model: str | None, align: str | None) -> tuple[str, ...]:
-    """--model and --align are settings with options of their own."""
+def _settings(
+    settings: list[str] | None, *, model: str | None, align: str | None, kernel: str | None
+) -> tuple[str, ...]:
+    """--model, --align and --kernel are settings with options of their own."""
     found = list(settings or ())
     found += [f'model.name="{model}"'] if model else []
     found += [f'distillation.alignment="{align}"'] if align else []
+    found += [f'kernel="{kernel}"'] if kernel else []
     return tuple(found)
 
 

@@ -1,6 +1,7 @@
 """The ASE calculator: energy, atomic energies, forces, stress and Hessian of any model, without needless compiling."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from mlipdb.trainers.found_model import find_model
 from mlipdb.trainers.graph import AtomicGraph
 from mlipdb.trainers.models.base import AbstractModel, reference_energies, require_elements
 from mlipdb.trainers.models.derive import gives_stress, hessian_rows, predict
+from mlipdb.trainers.models.kernel import Wanted, choose_kernel, with_kernel
 
 _predict = compiled(predict)
 _hessian_rows = compiled(hessian_rows)
@@ -35,16 +37,24 @@ class Calculator(AseCalculator):
     E0, added in float64.
     The stress exists where all three directions are periodic, but not for a direct model such as PaiNN, whose forces do
     not conserve energy either. The arrays given to the model keep one padded shape while the structure fits into it,
-    so that a relaxation or a run of molecular dynamics compiles once.
+    so that a relaxation or a run of molecular dynamics compiles once. kernel is what computes the convolutions of a
+    Nequix: plain, cuequivariance or auto; the attribute kernel says which it is, and why.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 as in ase
 
     def __init__(
-        self, model: str | Path | AbstractModel, *, db: Database | Path | str | None = None, **settings: Any
+        self,
+        model: str | Path | AbstractModel,
+        *,
+        db: Database | Path | str | None = None,
+        kernel: Wanted = "plain",
+        **settings: Any,
     ) -> None:
         super().__init__(**settings)  # type: ignore[no-untyped-call]  # ase
-        self.model = model if isinstance(model, AbstractModel) else load_model(find_model(model, db=db))
+        found = model if isinstance(model, AbstractModel) else load_model(find_model(model, db=db))
+        self.kernel = "kernel plain"
+        self.model = with_kernel(found, choose_kernel(found, kernel, say=partial(setattr, self, "kernel")))
         self._shape: GraphShape | None = None
 
     def calculate(

@@ -117,12 +117,13 @@ class Recipe:
     """Every setting of a run. model holds the entry point of `mlipdb.models` and that model's own options.
 
     loss_schedule holds points [epoch, factor] for a loss, on whose weight the factor is: linear in between, constant
-    before the first and after the last.
+    before the first and after the last. kernel is what computes the convolutions of a Nequix.
     """
 
     epochs: int = 100
     seed: int = 0
     validate_every: int = 1
+    kernel: Literal["auto", "plain", "cuequivariance"] = "auto"
     model: dict[str, Any] = field(default_factory=lambda: {"name": "nequix"})
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     loss: dict[str, float] = field(default_factory=lambda: {"energy_mae": 20.0, "forces_l2": 20.0, "stress_mae": 5.0})

@@ -11,6 +11,7 @@ from mlipdb.errors import ConfigError
 from mlipdb.subsets.training_statistics import TrainingStatistics
 from mlipdb.trainers.graph import GraphNeeds
 from mlipdb.trainers.models.base import AbstractDirectModel, AbstractModel
+from mlipdb.trainers.models.kernel import Wanted, require_kernel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,11 @@ def check_losses(options: Mapping[str, Any], weights: Mapping[str, float]) -> No
             f"{options.get('name')} cannot be trained with {', '.join(refused)}: its forces are an output of their "
             f"own, so that it has no stress. Leave that out with {off}, or choose a conservative model"
         )
+
+
+def check_kernel(options: Mapping[str, Any], kernel: Wanted) -> None:
+    """Raise what choose_kernel would raise of the model that the table [model] names, before anything is written."""
+    require_kernel(kernel, _model_class(options)[0])
 
 
 def _model_class(options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -20,7 +20,7 @@ from mlipdb.trainers.recipe import Recipe
 from mlipdb.trainers.run_files import best_checkpoint, tidy
 from mlipdb.trainers.runs import find_run, free_name, run_folder, start_run, update_run
 from mlipdb.trainers.settings import to_mapping
-from mlipdb.trainers.student import check_losses
+from mlipdb.trainers.student import check_kernel, check_losses
 from mlipdb.trainers.trackers import Together, check_trackers, make_trackers
 from mlipdb.trainers.trust import check_trust
 
@@ -104,6 +104,7 @@ def _planned(
     """What is to be trained, checked before anything is written but the subset."""
     teacher_id = None if teacher is None else find_method(db, teacher, kind="teacher")
     check_trackers(recipe.log)
+    check_kernel(recipe.model, recipe.kernel)
     check_losses(recipe.model, weights_in_force(recipe, taught=teacher is not None))
     method_id = label_method(db, recipe)
     frozen = subsets.resolve(db, subset)

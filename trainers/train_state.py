@@ -19,6 +19,7 @@ from mlipdb.trainers.devices import Devices, from_first
 from mlipdb.trainers.foundation import start_model
 from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.models.fitted import BATCHES, AbstractFitted
+from mlipdb.trainers.models.kernel import choose_kernel, with_kernel
 from mlipdb.trainers.models.lora import Adapted, adapt, effective
 from mlipdb.trainers.optimizer import make_optimizer
 from mlipdb.trainers.position import Position
@@ -54,7 +55,8 @@ def first_state(
     else:
         document, arrays = _unpacked(from_first(lambda: _packed(*own(), recipe=recipe)))
         state, position = _filled(document, arrays, recipe=recipe, where="the first process")
-    return devices.alike(state), position
+    kernel = from_first(lambda: choose_kernel(state, recipe.kernel, say=say).encode()).decode()
+    return devices.alike(with_kernel(state, kernel)), position
 
 
 def keep_state(

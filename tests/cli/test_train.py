@@ -26,6 +26,7 @@ def test_train_prints_one_json_object_on_stdout_and_talks_on_stderr(trained):
     found = json.loads(trained.stdout)
     assert (found["run"], found["subset"], len(found["epochs"])) == ("first", "toy", 1)
     assert "epoch 1/1" in trained.stderr
+    assert "kernel plain: the device is a cpu, not a GPU" in trained.stderr
 
 
 def test_evaluate_prints_rows_for_the_model_and_for_e0(db, trained, run):
@@ -54,11 +55,13 @@ def test_options_that_do_not_go_together_are_a_usage_error(db, words, run):
     run(db, "train", *words, code=2)
 
 
-def test_model_and_align_are_settings_of_their_own(db, run):
+def test_model_align_and_kernel_are_settings_of_their_own(db, run):
     result = run(db, "train", "--subset", "toy", "--model", "nequx", code=1)
     assert "Did you mean 'nequix'" in str(result.exception)
     result = run(db, "train", "--subset", "toy", "--align", "leastsquares", code=1)
     assert "least-squares" in str(result.exception)
+    result = run(db, "train", "--subset", "toy", "--model", "painn", "--kernel", "cuequivariance", code=1)
+    assert "the kernel cuequivariance is for nequix, not for Painn" in str(result.exception)
 
 
 def test_help_of_train_and_evaluate_loads_neither_jax_nor_equinox():

@@ -95,7 +95,7 @@ _sum_chunks.defvjp(_sum_chunks_forward, _sum_chunks_backward)
 def _add_messages(
     sums: Sums, features: Features, edges: EdgeFeatures, *, radial: Matrices, paths: tuple[Path, ...]
 ) -> Sums:
-    hidden = _hidden(edges.radial, radial[:-1])
+    hidden = hidden_layer(edges.radial, radial[:-1])
     added, start = {}, 0
     for degree, group in group_by_input(paths).items():
         end = start + sum(path.channels for path in group)
@@ -129,7 +129,8 @@ def _messages(
     return products * jnp.einsum("ekp,epu->eku", spread, by_path, precision="highest")
 
 
-def _hidden(basis: Float[Array, "edges size"], matrices: Matrices) -> Float[Array, "edges hidden"]:
+def hidden_layer(basis: Float[Array, "edges size"], matrices: Matrices) -> Float[Array, "edges hidden"]:
+    """What the radial network makes of a basis before its last matrix; 0 where the basis is, since there is no bias."""
     for matrix in matrices:
         basis = jax.nn.silu(jnp.matmul(basis, matrix, precision="highest"))
     return basis

@@ -31,6 +31,10 @@ from mlipdb.trainers.models.features import (
     ungated_channels,
 )
 from mlipdb.trainers.models.paths import channels_of, coupled_paths, parse_irreps, shared_degrees
+from mlipdb.trainers.models.segmented import convolve_segmented
+
+PLAIN, CUEQUIVARIANCE = "plain", "cuequivariance"
+CONVOLUTIONS = {PLAIN: convolve, CUEQUIVARIANCE: convolve_segmented}
 
 # √E[silu(x)²] for x ~ N(0, 1) is 0.59647; published weights were trained with this value, which their package
 # integrates numerically at run time, so that it differs in the fifth digit from one JAX version to the next.
@@ -107,10 +111,10 @@ class NequixLayer(eqx.Module):
     channels_out: tuple[int, ...] = eqx.field(static=True)
     lmax: int = eqx.field(static=True)
 
-    def __call__(self, carried: Features, edges: EdgeFeatures, *, config: NequixConfig) -> Features:
+    def __call__(self, carried: Features, edges: EdgeFeatures, *, config: NequixConfig, kernel: str) -> Features:
         """The features after one round of messages."""
         paths = coupled_paths(self.channels_in, lmax=self.lmax, channels_out=self.channels_out)
-        aggregated = convolve(
+        aggregated = CONVOLUTIONS[kernel](
             linear(carried, self.linear_in, degrees=shared_degrees(self.channels_in, self.channels_in)),
             edges,
             self.radial,
@@ -125,11 +129,12 @@ class NequixLayer(eqx.Module):
 
 
 class Nequix(AbstractForceField, AbstractTrunked):
-    """The Nequix architecture at any size."""
+    """The Nequix architecture at any size. kernel is what computes its convolutions here; no checkpoint has it."""
 
     layers: tuple[NequixLayer, ...]
     readout: Matrix
     config: NequixConfig = eqx.field(static=True)
+    kernel: str = eqx.field(static=True, default=PLAIN)
 
     def __call__(self, graph: AtomicGraph, edge_vectors: Float[Array, "edges 3"]) -> Float[Array, " atoms"]:
         """Interaction energy of each atom in eV, 0 on padding atoms."""
@@ -140,7 +145,7 @@ class Nequix(AbstractForceField, AbstractTrunked):
         edges = _edge_features(graph, edge_vectors, self.config)
         features: Features = {0: self._one_hot(graph.atomic_numbers, dtype=edge_vectors.dtype)[:, None, :]}
         for layer in self.layers:
-            features = layer(features, edges, config=self.config)
+            features = layer(features, edges, config=self.config, kernel=self.kernel)
         return features
 
     def read(self, graph: AtomicGraph, features: Features) -> Float[Array, " atoms"]:
