@@ -52,6 +52,10 @@ class LabelError(MlipdbError):
     """A teacher cannot label what was asked."""
 
 
+class TeacherError(MlipdbError):
+    """A teacher in another process broke off with an error that mlipdb does not know."""
+
+
 class TrainError(MlipdbError):
     """A training run cannot start or go on."""
 

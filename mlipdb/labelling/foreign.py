@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlipdb import errors
-from mlipdb.errors import ConfigError, MlipdbError
+from mlipdb.errors import ConfigError, MlipdbError, TeacherError
 from mlipdb.labelling import wire
 from mlipdb.labelling.batches import BatchLimits
 from mlipdb.labelling.teacher import LabelRequest, TeacherInfo, TeacherOptions
 from mlipdb.labels import Label
-from mlipdb.structures import Structure
+from mlipdb.structures import Structure, StructureError
 
 SERVE = "mlipdb.labelling.serve"
 LAST_WORDS = 2000  # characters of what a worker wrote on stderr that an error shows
@@ -131,10 +131,10 @@ class _Worker:
     def _error(self, kind: str, text: str) -> Exception:
         if kind == "MemoryError":
             return MemoryError(text)
-        known = getattr(errors, kind, None)
+        known = StructureError if kind == StructureError.__name__ else getattr(errors, kind, None)
         if isinstance(known, type) and issubclass(known, MlipdbError):
             return known(text)
-        return MlipdbError(f"teacher {self._teacher} in {self._python} failed with {kind}: {text}")
+        return TeacherError(f"teacher {self._teacher} in {self._python} failed with {kind}: {text}")
 
     def _death(self, when: str) -> MlipdbError:
         code = self._process.wait()

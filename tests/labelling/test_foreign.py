@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlipdb.errors import ConfigError, LabelError, MissingExtraError, MlipdbError
+from mlipdb.errors import ConfigError, LabelError, MissingExtraError, MlipdbError, TeacherError
 from mlipdb.labelling import label
 from mlipdb.labelling.foreign import ForeignTeacher
 from mlipdb.labelling.load import load_teacher
 from mlipdb.labelling.teacher import LabelRequest, TeacherOptions
-from mlipdb.structures import make_structure
+from mlipdb.structures import StructureError, make_structure
 from mlipdb.testing.teachers import TeacherConformance, crystal, molecule
 
 PYTHON = Path(sys.executable)
@@ -134,6 +134,14 @@ def test_errors_come_back_as_the_errors_that_they_are(worker, noisy):
     emt.close()
     with pytest.raises(MemoryError, match="five atoms"):
         base(noisy, atoms(5))
+
+
+def test_errors_of_a_structure_and_of_a_package_are_told_apart_on_this_side(worker):
+    of_structure = worker._worker._error("StructureError", "lattice vectors [0, 1] are parallel")
+    of_package = worker._worker._error("builtins.IndexError", "index 0 is out of bounds")
+    assert isinstance(of_structure, StructureError)
+    assert isinstance(of_package, TeacherError)
+    assert "builtins.IndexError: index 0" in str(of_package)
 
 
 def test_what_a_package_prints_does_not_get_between_the_messages(noisy):
