@@ -10,7 +10,7 @@ from jaxtyping import Int32
 
 from mlipdb.errors import ConfigError, LabelError, did_you_mean
 from mlipdb.labelling.batches import BatchLimits
-from mlipdb.labels import Label, Method
+from mlipdb.labels import ENERGY_KINDS, Label, Method
 from mlipdb.structures import SYMBOLS, Structure
 
 
@@ -19,8 +19,9 @@ class TeacherInfo:
     """Which model a teacher is: enough to tell two checkpoints apart, and what it can do.
 
     atomic_numbers are the elements it covers. e0_included says whether its atomic energies contain the isolated-atom
-    energies. dtype is that of its arithmetic. settings are plain JSON values that change its labels beside the weights:
-    head, modal, task, the step of finite differences.
+    energies. energy is the kind that it gives, a field of Label: that of the labels it was trained on. dtype is that of
+    its arithmetic. settings are plain JSON values that change its labels beside the weights: head, modal, task, the
+    step of finite differences.
     """
 
     name: str
@@ -31,10 +32,12 @@ class TeacherInfo:
     e0_included: bool
     atomic_numbers: frozenset[int]
     functional: str | None = None
+    energy: str = ENERGY_KINDS[0]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def method(self) -> Method:
         """The method row under which this teacher's labels are stored."""
+        kind = {} if self.energy == ENERGY_KINDS[0] else {"energy_kind": self.energy}
         return Method(
             kind="teacher",
             name=self.name,
@@ -44,7 +47,7 @@ class TeacherInfo:
             package_version=self.package_version,
             dtype=self.dtype,
             e0_convention="e0 included" if self.e0_included else "e0 excluded",
-            settings=dict(self.settings),
+            settings={**self.settings, **kind},
         )
 
     def check_elements(self, structure: Structure) -> None:

@@ -168,7 +168,7 @@ class Labeller:
     def _take(self, task: Task, label: Label) -> None:
         try:
             check_label(label, natoms=len(task.structure), pbc=task.structure.pbc)
-            _check_answer(task, label, pseudo=self._pseudo)
+            _check_answer(task, label, energy=self._teacher.info.energy, pseudo=self._pseudo)
         except LabelError as error:
             self._fail(task, str(error))
             return
@@ -191,10 +191,10 @@ def _told(error: Exception) -> str:
     return str(error) if isinstance(error, TeacherError) else f"{type(error).__name__}: {error}".strip()
 
 
-def _check_answer(task: Task, label: Label, *, pseudo: bool) -> None:
+def _check_answer(task: Task, label: Label, *, energy: str, pseudo: bool) -> None:
     """Raise LabelError when the teacher did not give what it was asked for."""
-    if task.base and (label.energy_uncorrected is None or label.forces is None):
-        raise LabelError("the teacher gave no energy or no forces")
+    if task.base and (getattr(label, energy) is None or label.forces is None):
+        raise LabelError(f"the teacher gave no {energy} or no forces")
     if task.base and pseudo and label.stress is None and all(task.structure.pbc):
         raise LabelError("the teacher gave no stress, and a pseudo-label is whole or not at all")
     given = [] if label.hessian_row_numbers is None else label.hessian_row_numbers.tolist()
