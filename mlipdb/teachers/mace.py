@@ -66,7 +66,7 @@ class MaceTeacher:
 
     def edges(self, structure: Structure) -> int:
         """Pairs within the cutoff, images included. The list is kept for the call of label that follows."""
-        return len(self._lists.of(structure))
+        return self._lists.count(structure)
 
     def label(self, structures: Sequence[Structure], request: LabelRequest) -> list[Label]:
         """Labels of a batch: one evaluation, and one backward pass for each row that the greediest asks for.

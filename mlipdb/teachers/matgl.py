@@ -87,7 +87,7 @@ class MatglTeacher:
 
     def edges(self, structure: Structure) -> int:
         """Ordered pairs within the cutoff, images included. The list is kept for the call of label that follows."""
-        return len(self._lists.of(structure))
+        return self._lists.count(structure)
 
     def label(self, structures: Sequence[Structure], request: LabelRequest) -> list[Label]:
         """Labels of a batch; LabelError for an element that the potential was not made for."""
