@@ -56,8 +56,8 @@ class FairchemTeacher:
     def load(cls, name: str, options: TeacherOptions) -> "FairchemTeacher":
         """The teacher of fairchem's weights NAME, as ``NAME`` or ``fairchem:NAME``, or of a file as ``fairchem``.
 
-        A checkpoint is unpickled, which may run code in it: a file of yours needs trust. Settings: task, the name of
-        one of the model's datasets where it has several, such as omat or omol.
+        A checkpoint is unpickled, which may run code in it: it needs trust, a published one too, as no hash is known.
+        Settings: task, the name of one of the model's datasets where it has several, such as omat or omol.
         """
         options.refuse_unused(name, known_settings=("task",))
         family, _, asked = name.partition(":")
@@ -247,12 +247,14 @@ def _checkpoint(name: str, asked: str, options: TeacherOptions) -> pretrained_ml
     """
     path, known = options.weights, pretrained_mlip.available_models
     if path is not None:
-        return _own(path, trusted=options.trust_weights)
+        _check_trust(path, trusted=options.trust_weights)
+        return _own(path)
     if asked not in known:
         raise ConfigError(
             f"teacher {name} names no checkpoint of fairchem-core {version('fairchem-core')}."
             f"{did_you_mean(asked, known)} Give fairchem:NAME with one of {', '.join(known)}, or --weights FILE"
         )
+    _check_trust(asked, trusted=options.trust_weights)
     if options.offline:
         raise DownloadError(
             f"the weights of {asked} are fetched by fairchem-core; offline, give them with --weights FILE"
@@ -267,12 +269,16 @@ def _checkpoint(name: str, asked: str, options: TeacherOptions) -> pretrained_ml
         ) from error
 
 
-def _own(path: Path, *, trusted: bool) -> pretrained_mlip.ResolvedCheckpoint:
+def _check_trust(what: Path | str, *, trusted: bool) -> None:
+    """Before anything is fetched or opened."""
     if not trusted:
         raise LabelError(
-            f"{path} is a pickle of fairchem-core, and loading it may run code in it; give --trust-weights if you know "
+            f"{what} is a pickle of fairchem-core, and loading it may run code in it; give --trust-weights if you know "
             "where it comes from"
         )
+
+
+def _own(path: Path) -> pretrained_mlip.ResolvedCheckpoint:
     if not path.is_file():
         raise LabelError(f"no weights at {path}; --weights is a checkpoint file of fairchem-core")
     return pretrained_mlip.ResolvedCheckpoint(str(path))
