@@ -30,6 +30,15 @@ DTYPE = "float32"  # as they were trained
 CPU_EDGES, ACCELERATOR_EDGES = 8192, 65536  # of a batch
 SUM_TOLERANCE = 1e-4  # eV an atom: float32 sums of energies that are known to 1e-6 of tens of eV
 NO_REFERENCE = 1e-6  # eV: fits leave 1e-14 for elements that they never saw, and 4e-5 is a noble gas
+FUNCTIONALS = {  # of the data that a task is trained on
+    "omat": "PBE+U",
+    "oc20": "RPBE",
+    "oc22": "PBE+U",
+    "oc25": "RPBE+D3",
+    "odac": "PBE+D3",
+    "omc": "PBE+D3",
+    "omol": "wB97M-V",
+}
 FAMILIES = ("fairchem", "uma", "esen")  # names that say nothing of the checkpoint; all others are one's own
 
 
@@ -75,6 +84,7 @@ class FairchemTeacher:
             dtype=dtype_name(dtype),
             e0_included=True,
             atomic_numbers=_elements(unit, task),
+            functional=FUNCTIONALS.get(task),
             settings={"task": task, "step": chosen_step(options.step)},
         )
         return cls(unit, info, edges=CPU_EDGES if device.type == "cpu" else ACCELERATOR_EDGES)

@@ -394,6 +394,7 @@ def test_both_spellings_of_a_published_name_are_one_teacher(esen):
     """The weights are given, so that none are fetched."""
     info = load(esen, "esen-sm-conserving-all-omol").info
     assert info.name == "fairchem:esen-sm-conserving-all-omol"
+    assert info.functional == FUNCTIONALS[info.settings["task"]]
     assert load(esen, "fairchem:esen-sm-conserving-all-omol").info == info
     assert load(esen, "esen").info.name == "fairchem:esen-tiny"
 
