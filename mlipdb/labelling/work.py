@@ -79,7 +79,7 @@ class Labeller:
         """Tasks with the edges of their graphs; one with a foreign element or without a neighbour list fails here."""
         for task in tasks:
             try:
-                self._teacher.info.check_elements(task.structure)
+                self._teacher.info.check_structure(task.structure)
                 edges = self._teacher.edges(task.structure)
             except (LabelError, StructureError) as error:
                 self._fail(task, str(error))

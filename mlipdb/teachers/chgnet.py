@@ -127,7 +127,7 @@ class ChgnetTeacher:
         """
         lists = [self._lists.of(structure) for structure in structures]
         for structure, found in zip(structures, lists, strict=True):
-            self.info.check_elements(structure)
+            self.info.check_structure(structure)
             self._check_neighbours(structure, found)
         parts: dict[bool, list[int]] = {True: [], False: []}
         for place, (structure, found) in enumerate(zip(structures, lists, strict=True)):

@@ -85,6 +85,7 @@ class FairchemTeacher:
             e0_included=True,
             atomic_numbers=_elements(unit, task),
             functional=FUNCTIONALS.get(task),
+            takes_charge=True,  # or refuses it, by task
             settings={"task": task, "step": chosen_step(options.step)},
         )
         return cls(unit, info, edges=CPU_EDGES if device.type == "cpu" else ACCELERATOR_EDGES)
@@ -100,7 +101,7 @@ class FairchemTeacher:
         an isolated atom without a published energy; MemoryError when the device is too small.
         """
         for structure in structures:
-            self.info.check_elements(structure)
+            self.info.check_structure(structure)
         return label_by_differences(self._label, structures, request, step=self._step)
 
     def _label(self, structures: Sequence[Structure], request: LabelRequest) -> list[Label]:

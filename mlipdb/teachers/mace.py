@@ -74,7 +74,7 @@ class MaceTeacher:
         Raises LabelError for an element that the model was not made for, MemoryError when the device is too small.
         """
         for structure in structures:
-            self.info.check_elements(structure)
+            self.info.check_structure(structure)
         lists = [self._lists.of(structure) for structure in structures]
         with memory_errors():
             batch = torch_batch(structures, lists, device=self._device, dtype=self._dtype)

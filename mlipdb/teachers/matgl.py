@@ -92,7 +92,7 @@ class MatglTeacher:
     def label(self, structures: Sequence[Structure], request: LabelRequest) -> list[Label]:
         """Labels of a batch; LabelError for an element that the potential was not made for."""
         for structure in structures:
-            self.info.check_elements(structure)
+            self.info.check_structure(structure)
         return label_by_differences(self._label, structures, request, step=self._step)
 
     def _label(self, structures: Sequence[Structure], request: LabelRequest) -> list[Label]:

@@ -93,7 +93,7 @@ class NequixTeacher:
         Raises LabelError for an element that the model was not made for, MemoryError when the device is too small.
         """
         for structure in structures:
-            self.info.check_elements(structure)
+            self.info.check_structure(structure)
         lists = [self._lists.of(structure) for structure in structures]
         graph = pad_graph(structures, lists, shape=_shape(needed_shape(structures, lists)))
         dofs = batch_dofs(structures, request.hessian_row_numbers, graphs=len(graph.graph_mask))

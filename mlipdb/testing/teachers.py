@@ -176,6 +176,18 @@ class TeacherConformance(abc.ABC):
         else:
             raise AssertionError("no LabelError")
 
+    def test_a_charge_is_refused_unless_the_teacher_takes_it(self) -> None:
+        info = self.teacher().info
+        if info.takes_charge:
+            return
+        request = LabelRequest(base=True, hessian_row_numbers=[NO_ROWS])
+        try:
+            self.teacher().label([replace(self.structures()[0], charge=1.0)], request)
+        except LabelError as error:
+            assert "knows no charges" in str(error)  # noqa: PT017 - pytest is not a dependency of mlipdb.testing
+        else:
+            raise AssertionError("no LabelError")
+
     def test_edges_do_not_shrink_when_the_cell_is_doubled(self) -> None:
         small = self.structures()[0]
         doubled = make_structure(

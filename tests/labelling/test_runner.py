@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select
 
+import mlipdb
 from mlipdb.catalog import LabelRow
 from mlipdb.errors import LabelError, NotFoundError
 from mlipdb.labelling.batches import BatchLimits
@@ -11,7 +12,8 @@ from mlipdb.labelling.options import Flush, LabelOptions
 from mlipdb.labelling.rows import row_order
 from mlipdb.labelling.runner import label
 from mlipdb.labels import label_hash
-from mlipdb.structures import Structure
+from mlipdb.records import NewStructure
+from mlipdb.structures import Structure, make_structure
 from mlipdb.subsets.neighbours import count_pairs
 from mlipdb.testing.potential import PairPotential
 
@@ -265,6 +267,18 @@ def test_a_structure_without_a_neighbour_list_is_a_failed_row(db, ids):
     report = label(db, NoPlane(), ids=ids)
     assert (report.failed, report.labelled) == (1, 39)
     assert "are parallel" in report.reasons[0][1]
+
+
+def test_charged_structures_are_failed_rows_of_a_teacher_that_would_take_them_for_neutral(tmp_path, teacher):
+    db = mlipdb.create(tmp_path / "ions")
+    source = db.open_source("ions", reader="none", uri="made in the test")
+    ions = [make_structure([1, 8], [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]], charge=charge) for charge in (None, 0.0, -1.0)]
+    records = [
+        NewStructure(structure=ion, label=None, external_id=str(key), material=str(key)) for key, ion in enumerate(ions)
+    ]
+    report = label(db, teacher, ids=np.array(db.append(records, source_id=source)))
+    assert (report.labelled, report.failed) == (2, 1)
+    assert "-1 e" in report.reasons[0][1]
 
 
 def _parallel(structure):
