@@ -26,13 +26,13 @@ def crystals(settings):
 
 
 def timed(function, repeats):
-    """Median of warm runs; the first run, which compiles, does not count."""
+    """Median CPU seconds of warm runs on one core; the first run, which compiles, does not count."""
     function()
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         function()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return float(np.median(times))
 
 

@@ -213,6 +213,8 @@ def forecast_lines(found: "Forecast") -> list[str]:
 
 def report_lines(report: "LabelReport", *, pseudo: bool = False) -> list[str]:
     """What a run did, for people."""
+    from mlipdb.labels import ENERGY_KINDS
+
     method = report.method
     lines = [
         f"method      {report.method_id}: {method.name}, weights {(method.weights_sha256 or '')[:12]}, {method.dtype}, "
@@ -229,7 +231,9 @@ def report_lines(report: "LabelReport", *, pseudo: bool = False) -> list[str]:
         per_second = f"{report.labelled / report.seconds:.1f} structures/s, {report.rows / report.seconds:.1f} rows/s"
         lines.append(f"time        {_span(report.seconds)}, {per_second}")
     if pseudo:
-        lines.append(f"train       mlipdb train --subset SUBSET --set data.method={report.method_id}")
+        kind = method.energy_kind or ENERGY_KINDS[0]
+        energy = "" if kind == ENERGY_KINDS[0] else f" --set data.energy={kind}"
+        lines.append(f"train       mlipdb train --subset SUBSET --set data.method={report.method_id}{energy}")
     for other in report.other_methods:
         lines.append(
             f"note        {other.name} with weights {(other.weights_sha256 or '')[:12]} ({other.package} "

@@ -52,6 +52,14 @@ class LabelError(MlipdbError):
     """A teacher cannot label what was asked."""
 
 
+class TeacherError(MlipdbError):
+    """A teacher in another process broke off with an error that mlipdb does not know."""
+
+
+class WorkerLostError(MlipdbError):
+    """The process that a teacher runs in died; the teacher is of no use any more."""
+
+
 class TrainError(MlipdbError):
     """A training run cannot start or go on."""
 

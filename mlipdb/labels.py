@@ -34,6 +34,11 @@ class Method:
     e0_convention: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def energy_kind(self) -> str | None:
+        """The kind of energy that a teacher gives; None for DFT, which may give several."""
+        return str(self.settings.get("energy_kind", ENERGY_KINDS[0])) if self.kind == "teacher" else None
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Label:
@@ -66,6 +71,12 @@ class Label:
     def max_force(self) -> float | None:
         """Largest force length in eV/Å."""
         return None if self.forces is None else float(np.sqrt(np.square(self.forces).sum(axis=1).max()))
+
+    @property
+    def first_energy(self) -> tuple[str, float] | None:
+        """The kind and the value in eV of its energy, the first of ENERGY_KINDS where there are several."""
+        found = ((kind, getattr(self, kind)) for kind in ENERGY_KINDS)
+        return next(((kind, value) for kind, value in found if value is not None), None)
 
     @cached_property
     def content_hash(self) -> bytes:

@@ -100,7 +100,8 @@ class _Seen:
         self.triplets.append(record.neighbours.triplet_count)
         self.compositions.append(record.structure.composition)
         self.energies.append(None if label is None else getattr(label, energy))
-        self.teacher_totals.append(None if teacher is None else teacher.energy_uncorrected)
+        energies = None if teacher is None else teacher.first_energy
+        self.teacher_totals.append(None if energies is None else energies[1])
         atomic = None if teacher is None else teacher.atomic_energies
         self.atomic_sums.append(None if atomic is None else float(atomic.sum()))
         if teacher is not None and atomic is not None:

@@ -1,5 +1,6 @@
 """Whether labels of a teacher may be learnt: they are compared with the DFT labels before a training begins."""
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,7 +16,10 @@ from mlipdb.labelling.comparison.sample import find_side
 from mlipdb.labels import Method
 
 SAMPLE = 300  # structures of the train part that are compared
-FUNCTIONALS = frozenset({"lda", "pbe", "pbesol", "rpbe", "revpbe", "scan", "rscan", "r2scan"})
+SEMILOCAL = ("lda", "pbe", "pbesol", "rpbe", "revpbe", "scan", "rscan", "r2scan")
+HYBRIDS = ("b3lyp", "pbe0", "hse03", "hse06", "wb97x", "wb97m")
+FUNCTIONALS = frozenset((*SEMILOCAL, *HYBRIDS))
+DISPERSION = re.compile(r"[-+ ](d|d[234](\((bj|0|zero)\))?|d[34]bj|v|vv10|rvv10)$")  # of hybrids
 
 
 def check_trust(
@@ -82,8 +86,12 @@ def _source_methods(db: Database, ids: list[int]) -> list[Method]:
 
 
 def _family(functional: str | None) -> str | None:
-    """The functional without the Hubbard U, where it is one that we know."""
-    name = (functional or "").lower().removesuffix("+u").replace("-", "").strip()
+    """The functional without the Hubbard U, where we know it; a hybrid without its dispersion correction."""
+    name = (functional or "").lower().replace("\u03c9", "w").strip()
+    bare = DISPERSION.sub("", name).replace("-", "")
+    if bare in HYBRIDS:
+        return bare
+    name = name.removesuffix("+u").replace("-", "")
     return name if name in FUNCTIONALS else None
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from mlipdb.errors import CorruptError, LabelError, MlipdbError
+from mlipdb.errors import CorruptError, LabelError, MlipdbError, WorkerLostError
 from mlipdb.labelling.batches import Task
 from mlipdb.labelling.options import Flush
 from mlipdb.labelling.spool import Spool
@@ -83,7 +83,7 @@ class Dispatcher:
                 manifest = future.result()
                 _check_complete(manifest, flight.unit)
                 self._spool.register(manifest)
-            except CorruptError as error:
+            except (CorruptError, WorkerLostError) as error:
                 self._was_lost(flight, error)
             except MlipdbError:
                 raise

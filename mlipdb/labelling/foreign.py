@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from mlipdb import errors
-from mlipdb.errors import ConfigError, MlipdbError
+from mlipdb.errors import ConfigError, MlipdbError, TeacherError, WorkerLostError
 from mlipdb.labelling import wire
 from mlipdb.labelling.batches import BatchLimits
 from mlipdb.labelling.teacher import LabelRequest, TeacherInfo, TeacherOptions
 from mlipdb.labels import Label
-from mlipdb.structures import Structure
+from mlipdb.structures import Structure, StructureError
 
 SERVE = "mlipdb.labelling.serve"
 LAST_WORDS = 2000  # characters of what a worker wrote on stderr that an error shows
@@ -48,7 +48,7 @@ class ForeignTeacher:
     def label(self, structures: Sequence[Structure], request: LabelRequest) -> list[Label]:
         """The teacher's labels; its LabelError and MemoryError are raised here.
 
-        Raises MlipdbError when the worker died, which stops a run: what is stored by then is kept.
+        Raises WorkerLostError when the worker died, which stops a run: what is stored by then is kept.
         """
         return wire.unpack_labels(self._worker.ask(wire.pack_request(structures, request)))
 
@@ -56,6 +56,11 @@ class ForeignTeacher:
     def worker_pid(self) -> int:
         """The process that the teacher runs in."""
         return self._worker.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker is there to be asked."""
+        return self._worker.alive
 
     def close(self) -> None:
         """End the worker."""
@@ -83,6 +88,11 @@ class _Worker:
         self.pid = self._process.pid
         self._greet()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs and was not closed."""
+        return self.close.alive and self._process.poll() is None
+
     def ask(self, message: wire.Message) -> wire.Message:
         """The answer to a message. Errors of the worker are raised here as they were there."""
         with self._turn:
@@ -100,7 +110,7 @@ class _Worker:
         """
         process = self._process
         if process.stdin is None or process.stdout is None or not self.close.alive:
-            raise MlipdbError(f"the worker of teacher {self._teacher} is closed; load the teacher again")
+            raise WorkerLostError(f"the worker of teacher {self._teacher} is closed; load the teacher again")
         try:
             if message is not None:
                 wire.send(process.stdin, message)
@@ -131,17 +141,17 @@ class _Worker:
     def _error(self, kind: str, text: str) -> Exception:
         if kind == "MemoryError":
             return MemoryError(text)
-        known = getattr(errors, kind, None)
+        known = StructureError if kind == StructureError.__name__ else getattr(errors, kind, None)
         if isinstance(known, type) and issubclass(known, MlipdbError):
             return known(text)
-        return MlipdbError(f"teacher {self._teacher} in {self._python} failed with {kind}: {text}")
+        return TeacherError(f"teacher {self._teacher} in {self._python} failed with {kind}: {text}")
 
-    def _death(self, when: str) -> MlipdbError:
+    def _death(self, when: str) -> WorkerLostError:
         code = self._process.wait()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         said = self._last_words()
         self.close()
-        return MlipdbError(
+        return WorkerLostError(
             f"the worker of teacher {self._teacher} died: process {self.pid} of {self._python}, {how}, {when}. "
             f"{'Signal 9 is often too little memory. ' if code == -9 else ''}"
             f"What is stored is kept; repeat the command to go on. It last said: {said or 'nothing'}"

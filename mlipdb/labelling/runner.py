@@ -95,11 +95,15 @@ def label(
     method = work.info.method()
     method_id = db.method_id(method)
     state = label_state(db, method_id, ids=np.unique(ids))
+    partial = sorted(state.lacking) if chosen.pseudo else []
     incomplete = state.incomplete(hessian_rows)
+    incomplete[partial] = False
     skipped = incomplete & state.failed & (not retry_failed)
     todo = np.flatnonzero(incomplete & ~skipped)
-    run = _Run(db, method_id, total=len(todo), progress=progress)
+    run = _Run(db, method_id, total=len(todo) + len(partial), progress=progress)
     work.do(run, tasks_of(db, state, todo=todo, hessian_rows=hessian_rows))
+    for place in partial:
+        run.tally.count_failure(int(state.ids[place]), _not_whole(state.lacking[place], method_id))
     run.tick()
     changed = refresh_disagreements(db, method_id=method_id)
     return LabelReport(
@@ -107,7 +111,7 @@ def label(
         method_id=method_id,
         requested=len(state.ids),
         labelled=run.tally.labelled,
-        already=int((~incomplete).sum()),
+        already=int((~incomplete).sum()) - len(partial),
         failed=run.tally.failed,
         skipped=int(skipped.sum()),
         rows=run.tally.rows,
@@ -115,6 +119,13 @@ def label(
         reasons=tuple(run.tally.reasons),
         other_methods=_other_methods(db, method_id, method),
         disagreements=changed,
+    )
+
+
+def _not_whole(lacking: tuple[str, ...], method_id: int) -> str:
+    return (
+        f"the label that is stored already has no {' and no '.join(lacking)}, and a pseudo-label is whole or not at "
+        f"all; take it out of the subset, or drop the method with `mlipdb labels drop {method_id}` and label anew"
     )
 
 

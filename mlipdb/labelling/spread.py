@@ -12,8 +12,10 @@ from jaxtyping import Float64, Int64, UInt8
 from sqlalchemy import BindParameter, bindparam, select
 from sqlalchemy.orm import Session
 
-from mlipdb.catalog import LabelRow, StructureElement
+from mlipdb.catalog import LabelRow, MethodRow, StructureElement
+from mlipdb.catalog.rows import method_of
 from mlipdb.database import Database
+from mlipdb.labels import ENERGY_KINDS
 from mlipdb.structures import SYMBOLS
 
 CHUNK = 10_000  # structures asked of the catalog at once
@@ -56,8 +58,8 @@ def _labelled(session: Session, ids: Ids, methods: Sequence[int]) -> Labelled:
     hashes = np.zeros((len(ids), 2), np.uint64)
     done = np.zeros((len(methods), len(ids)), bool)
     row = LabelRow
-    wanted = select(row.structure_id, row.energy_uncorrected, row.content_hash)
-    for number, method in enumerate(methods):
+    for number, (method, kind) in enumerate(zip(methods, _energy_kinds(session, methods), strict=True)):
+        wanted = select(row.structure_id, getattr(row, kind), row.content_hash)
         hashes *= np.uint64(0x9E3779B97F4A7C15)  # odd, so that the order of the methods counts and nothing is lost
         found = wanted.where(row.method_id == method, row.part == 0, row.status == "done", row.structure_id.in_(_some))
         rows = session.connection().execute(found, {"some": ids.tolist()}).all() if len(ids) else []
@@ -68,6 +70,14 @@ def _labelled(session: Session, ids: Ids, methods: Sequence[int]) -> Labelled:
         hashes[places] ^= np.frombuffer(content, "<u8").reshape(-1, 2)
     every = done.all(axis=0)
     return Labelled(ids[every], energies[:, every], hashes[every].astype("<u8").view(np.uint8))
+
+
+def _energy_kinds(session: Session, methods: Sequence[int]) -> list[str]:
+    """Which energy of each method is compared: a teacher's own, and of DFT that of the teachers if it is one."""
+    found = [method_of(session.get_one(MethodRow, method)).energy_kind for method in methods]
+    teachers = {kind for kind in found if kind is not None}
+    of_dft = teachers.pop() if len(teachers) == 1 else ENERGY_KINDS[0]
+    return [kind or of_dft for kind in found]
 
 
 def force_spread(db: Database, ids: Ids, methods: Sequence[int]) -> Values:

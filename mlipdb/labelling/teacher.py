@@ -10,7 +10,7 @@ from jaxtyping import Int32
 
 from mlipdb.errors import ConfigError, LabelError, did_you_mean
 from mlipdb.labelling.batches import BatchLimits
-from mlipdb.labels import Label, Method
+from mlipdb.labels import ENERGY_KINDS, Label, Method
 from mlipdb.structures import SYMBOLS, Structure
 
 
@@ -19,8 +19,10 @@ class TeacherInfo:
     """Which model a teacher is: enough to tell two checkpoints apart, and what it can do.
 
     atomic_numbers are the elements it covers. e0_included says whether its atomic energies contain the isolated-atom
-    energies. dtype is that of its arithmetic. settings are plain JSON values that change its labels beside the weights:
-    head, modal, task, the step of finite differences.
+    energies. energy is the kind that it gives, a field of Label: that of the labels it was trained on. takes_charge
+    says that it is given the total charge, and itself refuses those that it cannot take. dtype is that of its
+    arithmetic. settings are plain JSON values that change its labels beside the weights: head, modal, task, the step
+    of finite differences.
     """
 
     name: str
@@ -31,10 +33,13 @@ class TeacherInfo:
     e0_included: bool
     atomic_numbers: frozenset[int]
     functional: str | None = None
+    energy: str = ENERGY_KINDS[0]
+    takes_charge: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def method(self) -> Method:
         """The method row under which this teacher's labels are stored."""
+        kind = {} if self.energy == ENERGY_KINDS[0] else {"energy_kind": self.energy}
         return Method(
             kind="teacher",
             name=self.name,
@@ -44,14 +49,18 @@ class TeacherInfo:
             package_version=self.package_version,
             dtype=self.dtype,
             e0_convention="e0 included" if self.e0_included else "e0 excluded",
-            settings=dict(self.settings),
+            settings={**self.settings, **kind},
         )
 
-    def check_elements(self, structure: Structure) -> None:
-        """Raise LabelError when the structure has an element that this teacher does not cover."""
+    def check_structure(self, structure: Structure) -> None:
+        """Raise LabelError for an element that this teacher does not cover, and for a charge that it would not see."""
         foreign = [SYMBOLS[number] for number in structure.composition if number not in self.atomic_numbers]
         if foreign:
             raise LabelError(f"{self.name} does not cover {', '.join(foreign)}")
+        if structure.charge and not self.takes_charge:
+            raise LabelError(
+                f"{self.name} knows no charges: it would label a structure of {structure.charge:+g} e as a neutral one"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlipdb.errors import LabelError
+from mlipdb.errors import LabelError, WorkerLostError
 from mlipdb.labelling.batches import Batcher, BatchLimits, Task
+from mlipdb.labelling.foreign import ForeignTeacher
 from mlipdb.labelling.load import load_teacher
 from mlipdb.labelling.teacher import Teacher, TeacherInfo, TeacherOptions
 from mlipdb.labelling.work import Labeller, Tally
@@ -77,7 +78,10 @@ def introduce(load: LoadTeacher) -> TeacherInfo:
 
 
 def run_unit(unit: WorkUnit) -> Manifest:
-    """Label a unit's structures and seal the labels in a shard of their own."""
+    """Label a unit's structures and seal the labels in a shard of their own.
+
+    Raises WorkerLostError where the process that the teacher runs in died: the unit is lost as with a worker.
+    """
     with _turn:
         teacher = _worker.teacher_of(unit.load)
         _check_method(teacher.info.method(), unit.method)
@@ -87,7 +91,11 @@ def run_unit(unit: WorkUnit) -> Manifest:
         try:
             for _ in labeller.work(unit.tasks):
                 pass
+        except WorkerLostError:
+            _worker.forget()
+            raise
         except Exception:  # noqa: BLE001 - the submitter raises it, once what is finished is stored
+            _worker.forget()
             error = traceback.format_exc()
         seconds = time.monotonic() - begun
         sealed, data = _deliver(done.labels, unit) if done.labels else (None, None)
@@ -111,16 +119,24 @@ class _Worker:
         self._batcher: Batcher | None = None
 
     def teacher_of(self, load: LoadTeacher) -> Teacher:
-        if self._loaded is None or self._loaded[0] != load:
-            self._loaded = self._batcher = None  # frees the memory before the next is loaded
+        if self._loaded is None or self._loaded[0] != load or _is_dead(self._loaded[1]):
+            self.forget()  # frees the memory before the next is loaded
             self._loaded = (load, load())
         return self._loaded[1]
+
+    def forget(self) -> None:
+        """Keep no teacher: one that failed may be of no use for the units to come."""
+        self._loaded = self._batcher = None
 
     def batcher_of(self, unit: WorkUnit, teacher: Teacher) -> Batcher:
         limits = unit.limits or teacher.batch_limits
         if self._batcher is None or self._batcher.limits != limits or self._batcher.holds_tasks:
             self._batcher = Batcher(limits=limits)
         return self._batcher
+
+
+def _is_dead(teacher: Teacher) -> bool:
+    return isinstance(teacher, ForeignTeacher) and not teacher.alive
 
 
 _worker = _Worker()

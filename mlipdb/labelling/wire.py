@@ -15,7 +15,7 @@ from mlipdb.labelling.teacher import LabelRequest
 from mlipdb.labels import ARRAYS, FIELDS, Label
 from mlipdb.structures import Structure
 
-PROTOCOL = 1  # raised with every change of what is said here
+PROTOCOL = 2  # raised with every change of what is said here
 MAGIC = b"mlipdbW1"
 DTYPES = ("<f8", "<i4", "|u1", "|b1")
 LABEL_ARRAYS = (*ARRAYS, "hessian_row_numbers")

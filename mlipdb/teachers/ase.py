@@ -60,6 +60,7 @@ class AseTeacher:
             dtype="as the calculator",
             e0_included=True,
             atomic_numbers=frozenset(range(1, 119)),  # a calculator does not say; it fails where it cannot
+            takes_charge=True,
             settings={**described, "step": step},
         )
         return cls(calculator, info, step=step)

@@ -18,7 +18,7 @@ from jaxtyping import Float64, Int64
 from mlipdb.errors import LabelError
 from mlipdb.labelling.batches import BatchLimits
 from mlipdb.labelling.teacher import LabelRequest, TeacherInfo, TeacherOptions
-from mlipdb.labels import Label
+from mlipdb.labels import ENERGY_KINDS, Label
 from mlipdb.structures import Structure
 from mlipdb.teachers.differences import chosen_step
 from mlipdb.teachers.kept_lists import KeptLists
@@ -37,20 +37,24 @@ class Shipped:
     folder: str
     functional: str
     energies: str
+    energy: str
     arguments: dict[str, Any]
 
 
 SHIPPED = {
     "chgnet-0.3.0": Shipped(
-        folder="0.3.0", functional="PBE+U", energies="MP2020-corrected, of MPtrj", arguments={"mlp_out_bias": False}
+        folder="0.3.0", functional="PBE+U", energies="MP2020-corrected, of MPtrj", energy="energy_corrected",
+        arguments={"mlp_out_bias": False},
     ),
     "chgnet-0.2.0": Shipped(
-        folder="0.2.0", functional="PBE+U", energies="MP2020-corrected, of MPtrj", arguments={"mlp_out_bias": True}
+        folder="0.2.0", functional="PBE+U", energies="MP2020-corrected, of MPtrj", energy="energy_corrected",
+        arguments={"mlp_out_bias": True},
     ),
     "chgnet-r2scan": Shipped(
-        folder="r2scan", functional="r2SCAN", energies="as computed, of MP-r2SCAN", arguments={"mlp_out_bias": False}
+        folder="r2scan", functional="r2SCAN", energies="as computed, of MP-r2SCAN", energy="energy_uncorrected",
+        arguments={"mlp_out_bias": False},
     ),
-}
+}  # fmt: skip
 DEFAULT = "chgnet-0.3.0"
 DTYPE = "float32"  # as it was trained
 
@@ -100,13 +104,14 @@ class ChgnetTeacher:
             e0_included=True,
             atomic_numbers=ELEMENTS,
             functional=None if shipped is None else shipped.functional,
+            energy=ENERGY_KINDS[0] if shipped is None else shipped.energy,
             settings=settings if options.step is None else {**settings, "step": chosen_step(options.step)},
         )
         return cls(model, info, device=choose_device(options.device))
 
     def edges(self, structure: Structure) -> int:
         """Ordered pairs within the cutoff, images included. The list is kept for the call of label that follows."""
-        return len(self._lists.of(structure))
+        return self._lists.count(structure)
 
     def label(self, structures: Sequence[Structure], request: LabelRequest) -> list[Label]:
         """Labels of a batch.
@@ -122,7 +127,7 @@ class ChgnetTeacher:
         """
         lists = [self._lists.of(structure) for structure in structures]
         for structure, found in zip(structures, lists, strict=True):
-            self.info.check_elements(structure)
+            self.info.check_structure(structure)
             self._check_neighbours(structure, found)
         parts: dict[bool, list[int]] = {True: [], False: []}
         for place, (structure, found) in enumerate(zip(structures, lists, strict=True)):
@@ -142,7 +147,7 @@ class ChgnetTeacher:
             batch = torch_batch(structures, lists, device=self._device, dtype=self._dtype)
             bonds = bonds_of(batch, lists, angle_cutoff=self._angle_cutoff)
             outputs = self._evaluate(batch, bonds, magmoms=request.base)
-            return labels_from(batch, outputs, structures, request, e0=self._e0)
+            return labels_from(batch, outputs, structures, request, e0=self._e0, energy=self.info.energy)
 
     def _check_neighbours(self, structure: Structure, found: Neighbours) -> None:
         alone = np.setdiff1d(np.arange(len(structure)), found.receivers)

@@ -30,6 +30,15 @@ DTYPE = "float32"  # as they were trained
 CPU_EDGES, ACCELERATOR_EDGES = 8192, 65536  # of a batch
 SUM_TOLERANCE = 1e-4  # eV an atom: float32 sums of energies that are known to 1e-6 of tens of eV
 NO_REFERENCE = 1e-6  # eV: fits leave 1e-14 for elements that they never saw, and 4e-5 is a noble gas
+FUNCTIONALS = {  # of the data that a task is trained on
+    "omat": "PBE+U",
+    "oc20": "RPBE",
+    "oc22": "PBE+U",
+    "oc25": "RPBE+D3",
+    "odac": "PBE+D3",
+    "omc": "PBE+D3",
+    "omol": "wB97M-V",
+}
 FAMILIES = ("fairchem", "uma", "esen")  # names that say nothing of the checkpoint; all others are one's own
 
 
@@ -56,8 +65,8 @@ class FairchemTeacher:
     def load(cls, name: str, options: TeacherOptions) -> "FairchemTeacher":
         """The teacher of fairchem's weights NAME, as ``NAME`` or ``fairchem:NAME``, or of a file as ``fairchem``.
 
-        A checkpoint is unpickled, which may run code in it: a file of yours needs trust. Settings: task, the name of
-        one of the model's datasets where it has several, such as omat or omol.
+        A checkpoint is unpickled, which may run code in it: it needs trust, a published one too, as no hash is known.
+        Settings: task, the name of one of the model's datasets where it has several, such as omat or omol.
         """
         options.refuse_unused(name, known_settings=("task",))
         family, _, asked = name.partition(":")
@@ -75,6 +84,8 @@ class FairchemTeacher:
             dtype=dtype_name(dtype),
             e0_included=True,
             atomic_numbers=_elements(unit, task),
+            functional=FUNCTIONALS.get(task),
+            takes_charge=True,  # or refuses it, by task
             settings={"task": task, "step": chosen_step(options.step)},
         )
         return cls(unit, info, edges=CPU_EDGES if device.type == "cpu" else ACCELERATOR_EDGES)
@@ -90,7 +101,7 @@ class FairchemTeacher:
         an isolated atom without a published energy; MemoryError when the device is too small.
         """
         for structure in structures:
-            self.info.check_elements(structure)
+            self.info.check_structure(structure)
         return label_by_differences(self._label, structures, request, step=self._step)
 
     def _label(self, structures: Sequence[Structure], request: LabelRequest) -> list[Label]:
@@ -247,12 +258,14 @@ def _checkpoint(name: str, asked: str, options: TeacherOptions) -> pretrained_ml
     """
     path, known = options.weights, pretrained_mlip.available_models
     if path is not None:
-        return _own(path, trusted=options.trust_weights)
+        _check_trust(path, trusted=options.trust_weights)
+        return _own(path)
     if asked not in known:
         raise ConfigError(
             f"teacher {name} names no checkpoint of fairchem-core {version('fairchem-core')}."
             f"{did_you_mean(asked, known)} Give fairchem:NAME with one of {', '.join(known)}, or --weights FILE"
         )
+    _check_trust(asked, trusted=options.trust_weights)
     if options.offline:
         raise DownloadError(
             f"the weights of {asked} are fetched by fairchem-core; offline, give them with --weights FILE"
@@ -267,12 +280,16 @@ def _checkpoint(name: str, asked: str, options: TeacherOptions) -> pretrained_ml
         ) from error
 
 
-def _own(path: Path, *, trusted: bool) -> pretrained_mlip.ResolvedCheckpoint:
+def _check_trust(what: Path | str, *, trusted: bool) -> None:
+    """Before anything is fetched or opened."""
     if not trusted:
         raise LabelError(
-            f"{path} is a pickle of fairchem-core, and loading it may run code in it; give --trust-weights if you know "
+            f"{what} is a pickle of fairchem-core, and loading it may run code in it; give --trust-weights if you know "
             "where it comes from"
         )
+
+
+def _own(path: Path) -> pretrained_mlip.ResolvedCheckpoint:
     if not path.is_file():
         raise LabelError(f"no weights at {path}; --weights is a checkpoint file of fairchem-core")
     return pretrained_mlip.ResolvedCheckpoint(str(path))

@@ -66,7 +66,7 @@ class MaceTeacher:
 
     def edges(self, structure: Structure) -> int:
         """Pairs within the cutoff, images included. The list is kept for the call of label that follows."""
-        return len(self._lists.of(structure))
+        return self._lists.count(structure)
 
     def label(self, structures: Sequence[Structure], request: LabelRequest) -> list[Label]:
         """Labels of a batch: one evaluation, and one backward pass for each row that the greediest asks for.
@@ -74,7 +74,7 @@ class MaceTeacher:
         Raises LabelError for an element that the model was not made for, MemoryError when the device is too small.
         """
         for structure in structures:
-            self.info.check_elements(structure)
+            self.info.check_structure(structure)
         lists = [self._lists.of(structure) for structure in structures]
         with memory_errors():
             batch = torch_batch(structures, lists, device=self._device, dtype=self._dtype)

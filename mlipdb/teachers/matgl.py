@@ -87,12 +87,12 @@ class MatglTeacher:
 
     def edges(self, structure: Structure) -> int:
         """Ordered pairs within the cutoff, images included. The list is kept for the call of label that follows."""
-        return len(self._lists.of(structure))
+        return self._lists.count(structure)
 
     def label(self, structures: Sequence[Structure], request: LabelRequest) -> list[Label]:
         """Labels of a batch; LabelError for an element that the potential was not made for."""
         for structure in structures:
-            self.info.check_elements(structure)
+            self.info.check_structure(structure)
         return label_by_differences(self._label, structures, request, step=self._step)
 
     def _label(self, structures: Sequence[Structure], request: LabelRequest) -> list[Label]:

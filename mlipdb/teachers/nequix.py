@@ -1,7 +1,6 @@
 """The teacher ``nequix``: published weights by name, or any .nqx file or checkpoint folder of mlipdb."""
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +15,9 @@ from mlipdb.labelling.batches import BatchLimits
 from mlipdb.labelling.teacher import LabelRequest, TeacherInfo, TeacherOptions
 from mlipdb.labels import Label
 from mlipdb.structures import Structure
+from mlipdb.teachers.kept_lists import KeptLists
 from mlipdb.teachers.published import PUBLISHED, known_file, published_name
 from mlipdb.trainers.archive import DOCUMENT
-from mlipdb.trainers.batching.neighbours import Neighbours, neighbours
 from mlipdb.trainers.batching.pad import GraphShape, needed_shape, pad_graph
 from mlipdb.trainers.checkpoint import load_model, read_notes, split_head
 from mlipdb.trainers.compiled import compiled
@@ -31,7 +30,6 @@ from mlipdb.version import __version__
 
 ROWS_AT_ONCE = 8  # more are computed in chunks of so many, which repeat the energy's own tenth of the work
 CPU_EDGES, ACCELERATOR_EDGES = 8192, 32768  # of a batch; about 2 GB with published weights and Hessian rows, and 8 GB
-KEPT_LISTS = 2048  # neighbour lists kept between edges() and label(): more than the runner holds at once
 
 _predict = compiled(predict)
 _predict_with_rows = compiled(predict_with_rows)
@@ -51,7 +49,7 @@ class NequixTeacher:
         self._model = model
         self._e0 = np.zeros(119)
         self._e0[list(model.atomic_numbers)] = np.asarray(model.e0, dtype=np.float64)
-        self._lists: OrderedDict[bytes, Neighbours] = OrderedDict()
+        self._lists = KeptLists(float(model.cutoff), needs=model.graph_needs)
 
     @classmethod
     def load(cls, name: str, options: TeacherOptions) -> "NequixTeacher":
@@ -87,7 +85,7 @@ class NequixTeacher:
 
     def edges(self, structure: Structure) -> int:
         """Pairs within the cutoff, images included. The list is kept for the call of label that follows."""
-        return len(self._neighbours(structure))
+        return self._lists.count(structure)
 
     def label(self, structures: Sequence[Structure], request: LabelRequest) -> list[Label]:
         """Labels of a batch: one evaluation, and one Hessian-vector product for each row that the greediest asks for.
@@ -95,20 +93,12 @@ class NequixTeacher:
         Raises LabelError for an element that the model was not made for, MemoryError when the device is too small.
         """
         for structure in structures:
-            self.info.check_elements(structure)
-        lists = [self._neighbours(structure) for structure in structures]
+            self.info.check_structure(structure)
+        lists = [self._lists.of(structure) for structure in structures]
         graph = pad_graph(structures, lists, shape=_shape(needed_shape(structures, lists)))
         dofs = batch_dofs(structures, request.hessian_row_numbers, graphs=len(graph.graph_mask))
         prediction, rows = self._evaluate(graph, dofs)
         return self._split(structures, request, prediction=prediction, rows=rows)
-
-    def _neighbours(self, structure: Structure) -> Neighbours:
-        key = structure.content_hash
-        if key not in self._lists:
-            self._lists[key] = neighbours(structure, self._model.cutoff, needs=self._model.graph_needs)
-            if len(self._lists) > KEPT_LISTS:
-                self._lists.popitem(last=False)
-        return self._lists[key]
 
     def _evaluate(self, graph: AtomicGraph, dofs: Int32[np.ndarray, "rows graphs"]) -> tuple[Prediction, np.ndarray]:
         """On the device, rows in chunks, then as numpy arrays."""

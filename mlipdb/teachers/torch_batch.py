@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 
 from mlipdb.labelling.teacher import LabelRequest
-from mlipdb.labels import Label
+from mlipdb.labels import ENERGY_KINDS, Label
 from mlipdb.structures import Structure
 from mlipdb.teachers.differences import difference_rows
 from mlipdb.teachers.torch_rows import batch_dofs, gradient_rows
@@ -90,8 +90,9 @@ def labels_from(
     request: LabelRequest,
     *,
     e0: Float64[np.ndarray, " numbers"],
+    energy: str = ENERGY_KINDS[0],
 ) -> list[Label]:
-    """Labels by derivatives of the energies; e0[Z] in eV is added to them in float64.
+    """Labels by derivatives of the energies; e0[Z] in eV is added to them in float64. energy is their kind.
 
     Forces, stress and the Hessian rows come from one graph of the energy, which is kept while there are rows.
     """
@@ -117,7 +118,7 @@ def labels_from(
         complete.append(
             replace(
                 label,
-                energy_uncorrected=float(atomic.sum()),
+                **{energy: float(atomic.sum())},
                 forces=forces[atoms],
                 stress=None if volume is None else strains[place] / volume,
                 magmoms=None if moments is None else moments[atoms],

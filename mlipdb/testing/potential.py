@@ -46,7 +46,7 @@ class PairPotential:
     def label(self, structures: Sequence[Structure], request: LabelRequest) -> list[Label]:
         """One label per structure; LabelError for an element that it does not cover."""
         for structure in structures:
-            self.info.check_elements(structure)
+            self.info.check_structure(structure)
         pairs = zip(structures, request.hessian_row_numbers, strict=True)
         return [self._label(structure, rows=rows, base=request.base) for structure, rows in pairs]
 

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 
 from mlipdb.errors import LabelError
 from mlipdb.labelling.teacher import LabelRequest, Teacher
-from mlipdb.labels import Label, check_label
+from mlipdb.labels import ENERGY_KINDS, Label, check_label
 from mlipdb.structures import Structure, make_structure
 
 NO_ROWS = np.zeros(0, np.int32)
@@ -70,7 +70,7 @@ class TeacherConformance(abc.ABC):
     def test_labels_have_energy_forces_and_atomic_energies_that_fit_the_structure(self) -> None:
         for structure, label in zip(self.structures(), self.base(self.structures()), strict=True):
             check_label(label, natoms=len(structure), pbc=structure.pbc)
-            assert label.energy_uncorrected is not None
+            assert _energy(label) is not None
             assert label.forces is not None
             assert label.hessian_rows is None
 
@@ -94,7 +94,7 @@ class TeacherConformance(abc.ABC):
             moved = _moved(structure, positions=structure.positions[order])
             moved = replace(moved, atomic_numbers=structure.atomic_numbers[order])
             label, other = self.base([structure])[0], self.base([moved])[0]
-            _close(other.energy_uncorrected, label.energy_uncorrected, within=self.batch_tolerance)
+            _close(_energy(other), _energy(label), within=self.batch_tolerance)
             _close(other.forces, _present(label.forces)[order], within=10 * self.batch_tolerance)
             if label.atomic_energies is not None:
                 _close(other.atomic_energies, label.atomic_energies[order], within=self.batch_tolerance)
@@ -140,7 +140,7 @@ class TeacherConformance(abc.ABC):
         rows = np.array([0], np.int32)
         structure = self.structures()[0]
         label = self.teacher().label([structure], LabelRequest(base=False, hessian_row_numbers=[rows]))[0]
-        assert label.energy_uncorrected is None
+        assert _energy(label) is None
         assert label.forces is None
         assert _present(label.hessian_rows).shape == (1, len(structure), 3)
 
@@ -163,7 +163,7 @@ class TeacherConformance(abc.ABC):
                 continue
             assert label.atomic_energies_include_e0 == info.e0_included
             if info.e0_included:
-                _close(label.energy_uncorrected, label.atomic_energies.sum(), within=self.batch_tolerance)
+                _close(_energy(label), label.atomic_energies.sum(), within=self.batch_tolerance)
 
     def test_an_element_that_is_not_covered_is_an_error_that_names_it(self) -> None:
         if self.foreign is None:
@@ -173,6 +173,18 @@ class TeacherConformance(abc.ABC):
             self.teacher().label([self.foreign], request)
         except LabelError as error:
             assert "not cover" in str(error)  # noqa: PT017 - pytest is not a dependency of mlipdb.testing
+        else:
+            raise AssertionError("no LabelError")
+
+    def test_a_charge_is_refused_unless_the_teacher_takes_it(self) -> None:
+        info = self.teacher().info
+        if info.takes_charge:
+            return
+        request = LabelRequest(base=True, hessian_row_numbers=[NO_ROWS])
+        try:
+            self.teacher().label([replace(self.structures()[0], charge=1.0)], request)
+        except LabelError as error:
+            assert "knows no charges" in str(error)  # noqa: PT017 - pytest is not a dependency of mlipdb.testing
         else:
             raise AssertionError("no LabelError")
 
@@ -193,15 +205,19 @@ class TeacherConformance(abc.ABC):
 
     def energies(self, structures: Sequence[Structure]) -> Float64[np.ndarray, " structures"]:
         """Total energies in eV."""
-        return np.array([label.energy_uncorrected for label in self.base(structures)])
+        return np.array([getattr(label, self.teacher().info.energy) for label in self.base(structures)])
 
     def assert_same(self, first: Label, second: Label) -> None:
         """Equal to rounding in everything."""
-        for name in ("energy_uncorrected", "atomic_energies", "forces", "stress", "hessian_rows"):
+        for name in (*ENERGY_KINDS, "atomic_energies", "forces", "stress", "hessian_rows"):
             one, other = getattr(first, name), getattr(second, name)
             assert (one is None) == (other is None)
             if one is not None:
                 _close(one, other, within=10 * self.batch_tolerance)
+
+
+def _energy(label: Label) -> float | None:
+    return None if label.first_energy is None else label.first_energy[1]
 
 
 def _present(array: np.ndarray | None) -> np.ndarray:

@@ -18,7 +18,7 @@ class LoadPotential:
     """How a worker gets the pair potential. Each batch takes `seconds` more.
 
     A structure that holds the element `deadly` ends the worker's process: always, or, with a file `once`, only while
-    that file is not there, and the worker makes it before it dies. `broken` is an element that raises RuntimeError.
+    that file is not there, and the worker makes it before it dies. After `broken` batches all raise RuntimeError.
     """
 
     strength: float = 0.3
@@ -36,6 +36,7 @@ class _Dangerous(PairPotential):
     def __init__(self, how: LoadPotential) -> None:
         super().__init__(strength=how.strength)
         self._how = how
+        self._batches = 0
 
     def label(self, structures: Sequence[Structure], request: LabelRequest) -> list[Label]:
         time.sleep(self._how.seconds)
@@ -44,6 +45,7 @@ class _Dangerous(PairPotential):
             if self._how.once:
                 self._how.once.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        if self._how.broken in elements:
+        self._batches += 1
+        if self._how.broken is not None and self._batches > self._how.broken:
             raise RuntimeError("broken cable")
         return super().label(structures, request)

@@ -120,6 +120,23 @@ def dense_energy_spread(items, energies):
     return np.sqrt(np.square(rest).mean(axis=0))
 
 
+def test_each_teachers_own_kind_of_energy_counts_and_dft_gives_the_teachers_kind(db):
+    """Uncorrected energies that differ, in labels whose teacher gives corrected ones, are not what is compared."""
+    ids = list(range(1, COUNT + 1))
+    random = np.random.default_rng(4)
+    made = [
+        Label(energy_uncorrected=float(random.normal()), energy_corrected=float(key), forces=np.zeros((len(each), 3)))
+        for key, each in enumerate(db.structures(ids))
+    ]
+    teacher = Method(kind="teacher", name="corrected", settings={"energy_kind": "energy_corrected"})
+    for method in (teacher, Method(kind="dft", name="dft")):
+        given = [each if method.kind == "dft" else replace(each, energy_uncorrected=None) for each in made]
+        records = [NewLabel(structure_id=key, part=0, label=one) for key, one in zip(ids, given, strict=True)]
+        db.append_labels(records, method_id=db.method_id(method))
+    disagree(db, [1, 2], name="same")
+    assert [energy for _, energy in numbers(db, "same").values()] == pytest.approx([0.0] * COUNT, abs=1e-12)
+
+
 def test_the_energy_number_is_what_a_constant_per_element_leaves(db):
     zeros = {1: 13.6, 6: -3.25, 8: 2043.5}
     methods = [teach(db, name) for name in ("a", "b")]

@@ -3,18 +3,19 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mlipdb.errors import ConfigError, LabelError, MissingExtraError, MlipdbError
-from mlipdb.labelling import label
+from mlipdb.errors import ConfigError, LabelError, MissingExtraError, MlipdbError, TeacherError
+from mlipdb.labelling import Flush, LabelOptions, NamedTeacher, label, unit
 from mlipdb.labelling.foreign import ForeignTeacher
 from mlipdb.labelling.load import load_teacher
 from mlipdb.labelling.teacher import LabelRequest, TeacherOptions
-from mlipdb.structures import make_structure
+from mlipdb.structures import StructureError, make_structure
 from mlipdb.testing.teachers import TeacherConformance, crystal, molecule
 
 PYTHON = Path(sys.executable)
@@ -136,6 +137,14 @@ def test_errors_come_back_as_the_errors_that_they_are(worker, noisy):
         base(noisy, atoms(5))
 
 
+def test_errors_of_a_structure_and_of_a_package_are_told_apart_on_this_side(worker):
+    of_structure = worker._worker._error("StructureError", "lattice vectors [0, 1] are parallel")
+    of_package = worker._worker._error("builtins.IndexError", "index 0 is out of bounds")
+    assert isinstance(of_structure, StructureError)
+    assert isinstance(of_package, TeacherError)
+    assert "builtins.IndexError: index 0" in str(of_package)
+
+
 def test_what_a_package_prints_does_not_get_between_the_messages(noisy):
     assert base(noisy, atoms(2)).forces.shape == (2, 3)
 
@@ -155,6 +164,46 @@ def test_a_worker_that_is_killed_is_an_error_with_the_signal(noisy):
     os.kill(noisy.worker_pid, signal.SIGKILL)
     with pytest.raises(MlipdbError, match=r"signal 9.*too little memory"):
         base(noisy, atoms(2))
+
+
+@pytest.fixture
+def threads():
+    """A long-lived executor whose worker keeps its teacher between units."""
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
+
+
+def test_a_killed_worker_costs_its_unit_and_the_next_one_gets_a_fresh_worker(db, threads):
+    """Of an executor: one that was killed while nothing was asked of it, and one that is killed at work."""
+    load = NamedTeacher(name=LJ, options=replace(HERE, worker_python=PYTHON))
+    options = LabelOptions(flush=Flush(records=4), workers=1)
+    assert label(db, load, ids=np.arange(1, 5), executor=threads, options=options).labelled == 4
+    first = unit._worker.teacher_of(load)
+    os.kill(first.worker_pid, signal.SIGKILL)
+    first._worker._process.wait()
+    assert label(db, load, ids=np.arange(1, 9), executor=threads, options=options).labelled == 4
+    second = unit._worker.teacher_of(load)
+
+    def kill(progress):
+        if progress.done == 4 and second.alive:
+            os.kill(second.worker_pid, signal.SIGKILL)
+
+    report = label(db, load, ids=np.arange(1, 25), executor=threads, options=options, progress=kill)
+    assert (report.labelled, report.failed) == (16, 0)
+    assert not second.alive
+
+
+def test_a_structure_that_ends_two_workers_is_a_failed_row(db, threads, tmp_path, monkeypatch):
+    (tmp_path / "noisy.py").write_text(NOISY.replace("len(atoms) == 4", "len(atoms) == 4 and 14 in atoms.numbers"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    deadly = [key for key in range(1, 41) if len(db.structure(key)) == 4 and 14 in db.structure(key).composition][:1]
+    harmless = [key for key in range(1, 41) if len(db.structure(key)) < 3][:3]
+    load = NamedTeacher(name="ase:noisy.Noisy", options=TeacherOptions(worker_python=PYTHON))
+    ids = np.array(sorted(deadly + harmless))
+    report = label(db, load, ids=ids, executor=threads, options=LabelOptions(flush=Flush(records=4), workers=1))
+    assert (report.labelled, report.failed) == (3, 1)
+    assert report.reasons[0][0] == deadly[0]
+    assert "two workers were lost" in report.reasons[0][1]
 
 
 def test_a_worker_ends_with_its_teacher():

@@ -32,6 +32,17 @@ def test_without_pseudo_a_teacher_need_not_give_a_stress(db, ids):
     assert label(db, Stressless(), ids=ids).labelled == 40
 
 
+def test_labels_of_an_earlier_run_that_are_not_whole_are_no_pseudo_labels_and_are_named(db, ids):
+    crystals = [key for key in ids.tolist() if all(db.structure(key).pbc)]
+    label(db, Stressless(), ids=ids)
+    seen = []
+    report = label(db, Stressless(), ids=ids, hessian_rows=1, options=LabelOptions(pseudo=True), progress=seen.append)
+    assert (report.failed, report.labelled, report.already) == (len(crystals), 40 - len(crystals), 0)
+    assert [identity for identity, _ in report.reasons] == crystals[: len(report.reasons)]
+    assert all("has no stress" in reason for _, reason in report.reasons)
+    assert (seen[-1].done, seen[-1].total) == (40, 40)
+
+
 def test_a_recipe_names_the_teacher_whose_labels_are_learnt(db, ids):
     report = label(db, PairPotential(), ids=ids, options=LabelOptions(pseudo=True))
     for name in ("pair-potential", str(report.method_id)):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select
 
+import mlipdb
 from mlipdb.catalog import LabelRow
 from mlipdb.errors import LabelError, NotFoundError
 from mlipdb.labelling.batches import BatchLimits
@@ -11,6 +12,9 @@ from mlipdb.labelling.options import Flush, LabelOptions
 from mlipdb.labelling.rows import row_order
 from mlipdb.labelling.runner import label
 from mlipdb.labels import label_hash
+from mlipdb.records import NewStructure
+from mlipdb.structures import Structure, make_structure
+from mlipdb.subsets.neighbours import count_pairs
 from mlipdb.testing.potential import PairPotential
 
 SMALL = BatchLimits(structures=7, atoms=30, edges=2000)
@@ -192,21 +196,94 @@ def test_rows_that_were_not_asked_for_are_not_stored(db, ids):
     assert "asked for Hessian rows" in report.reasons[0][1]
 
 
-def test_an_error_in_the_teacher_stops_the_run_but_keeps_what_is_done(db, ids):
+def test_a_teacher_that_breaks_for_good_stops_the_run_but_what_is_done_is_kept(db, ids):
     class Breaking(PairPotential):
+        """An error for one structure is that structure's; this one comes for all from the fourth batch on."""
+
         calls = 0
 
         def label(self, structures, request):
             self.calls += 1
-            if self.calls == 4:
+            if self.calls >= 4:
                 raise RuntimeError("broken cable")
             return super().label(structures, request)
 
     with pytest.raises(RuntimeError, match="broken cable"):
         label(db, Breaking(), ids=ids, options=LabelOptions(limits=SMALL))
     report = label(db, PairPotential(), ids=ids, options=LabelOptions(limits=SMALL))
+    assert (report.failed, report.skipped) == (0, 0)
     assert report.already > 0
     assert report.already + report.labelled == 40
+
+
+def test_a_teacher_that_never_worked_stops_the_run_without_a_failed_row(db, ids):
+    class Broken(PairPotential):
+        def label(self, structures, request):
+            raise RuntimeError("no device")
+
+    with pytest.raises(RuntimeError, match="no device"):
+        label(db, Broken(), ids=ids, options=LabelOptions(limits=SMALL))
+    assert label(db, PairPotential(), ids=ids).labelled == 40
+
+
+class Stumbling(PairPotential):
+    """Breaks off, as a package may, on a batch with one of some structures in it, or on such a structure's edges."""
+
+    def __init__(self, bad, where="label"):
+        super().__init__()
+        self.bad, self.where = bad, where
+
+    def edges(self, structure):
+        return self._try([structure], "edges") or super().edges(structure)
+
+    def label(self, structures, request):
+        return self._try(structures, "label") or super().label(structures, request)
+
+    def _try(self, structures, where):
+        if where == self.where and any(structure.id in self.bad for structure in structures):
+            raise IndexError(f"index 0 is out of bounds ({where})")
+
+
+@pytest.mark.parametrize("where", ["label", "edges"])
+@pytest.mark.parametrize("limits", [SMALL, BatchLimits(structures=1)])
+def test_a_structure_that_the_teacher_breaks_off_on_is_a_failed_row_and_the_rest_is_labelled(db, ids, where, limits):
+    report = label(db, Stumbling({3, 17, 40}, where), ids=ids, options=LabelOptions(limits=limits))
+    failed = rows_of(db, report, status="failed")
+    assert [row.structure_id for row in failed] == [3, 17, 40]
+    assert {row.reason for row in failed} == {f"IndexError: index 0 is out of bounds ({where})"}
+    assert report.labelled == 37
+
+
+def test_the_last_structure_left_fails_instead_of_stopping_each_run(db, ids):
+    report = label(db, Stumbling({5}), ids=ids[4:5])
+    assert (report.failed, report.labelled) == (1, 0)
+
+
+def test_a_structure_without_a_neighbour_list_is_a_failed_row(db, ids):
+    class NoPlane(PairPotential):
+        def edges(self, structure):
+            return 0 if structure.id != 2 else count_pairs(_parallel(structure), 5.0)
+
+    report = label(db, NoPlane(), ids=ids)
+    assert (report.failed, report.labelled) == (1, 39)
+    assert "are parallel" in report.reasons[0][1]
+
+
+def test_charged_structures_are_failed_rows_of_a_teacher_that_would_take_them_for_neutral(tmp_path, teacher):
+    db = mlipdb.create(tmp_path / "ions")
+    source = db.open_source("ions", reader="none", uri="made in the test")
+    ions = [make_structure([1, 8], [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]], charge=charge) for charge in (None, 0.0, -1.0)]
+    records = [
+        NewStructure(structure=ion, label=None, external_id=str(key), material=str(key)) for key, ion in enumerate(ions)
+    ]
+    report = label(db, teacher, ids=np.array(db.append(records, source_id=source)))
+    assert (report.labelled, report.failed) == (2, 1)
+    assert "-1 e" in report.reasons[0][1]
+
+
+def _parallel(structure):
+    cell = np.array([[3.0, 0.0, 0.0], [6.0, 0.0, 0.0], [0.0, 0.0, 9.0]])
+    return Structure(structure.atomic_numbers, structure.positions, cell, (True, True, False), None, None)
 
 
 def test_labels_are_stored_as_often_as_asked(db, ids, teacher):

@@ -68,17 +68,26 @@ def test_labels_are_those_of_the_package(name):
             Structure(structure.cell, structure.atomic_numbers, structure.positions, coords_are_cartesian=True),
             return_site_energies=True,
         )
-        assert label.energy_uncorrected == pytest.approx(len(structure) * float(theirs["e"]), abs=1e-4)
+        assert label.first_energy[1] == pytest.approx(len(structure) * float(theirs["e"]), abs=1e-4)
         assert label.atomic_energies == pytest.approx(theirs["site_energies"], abs=1e-4)
         assert label.forces == pytest.approx(theirs["f"], abs=1e-4)
         assert label.stress == pytest.approx(theirs["s"] / 160.21766208, abs=1e-5)
         assert label.magmoms == pytest.approx(theirs["m"], abs=1e-4)
 
 
+def test_energies_are_of_the_kind_that_the_weights_were_trained_on():
+    """Those of MPtrj are MP2020-corrected, which is another quantity than what a code gives."""
+    corrected, plain = load(), load("chgnet-r2scan")
+    assert (ask(corrected, crystal())[0].first_energy or [None])[0] == corrected.info.energy == "energy_corrected"
+    assert ask(plain, crystal())[0].energy_corrected is None
+    assert corrected.info.method().energy_kind == "energy_corrected"
+    assert plain.info.method().energy_kind == "energy_uncorrected"
+
+
 def test_float32_rows_are_those_of_float64_to_one_part_in_a_thousand(double):
     rows = np.array([0, 4], np.int32)
     exact, rounded = (ask(teacher, molecule(), rows=rows)[0] for teacher in (double, load()))
-    assert rounded.energy_uncorrected == pytest.approx(exact.energy_uncorrected, abs=1e-5)
+    assert rounded.first_energy[1] == pytest.approx(exact.first_energy[1], abs=1e-5)
     assert rounded.forces == pytest.approx(exact.forces, abs=1e-4)
     assert rounded.hessian_rows == pytest.approx(exact.hessian_rows, abs=1e-3 * np.abs(exact.hessian_rows).max())
 
@@ -89,7 +98,7 @@ def test_a_structure_without_angles_gets_the_same_label_beside_one_with_angles()
     for name in SHIPPED:
         teacher = load(name, dtype="float64")
         alone, (together, _) = ask(teacher, pair)[0], ask(teacher, pair, molecule())
-        assert together.energy_uncorrected == pytest.approx(alone.energy_uncorrected, abs=1e-9), name
+        assert together.first_energy[1] == pytest.approx(alone.first_energy[1], abs=1e-9), name
         assert together.forces == pytest.approx(alone.forces, abs=1e-9), name
 
 
@@ -122,8 +131,8 @@ def test_a_checkpoint_of_your_own_is_another_teacher(tmp_path):
     assert mine.info.name == "chgnet"
     assert mine.info.functional is None
     assert mine.info.weights_sha256 != load().info.weights_sha256
-    expected = ask(load(), crystal())[0].energy_uncorrected
-    assert ask(mine, crystal())[0].energy_uncorrected == pytest.approx(expected, abs=1e-6)
+    expected = ask(load(), crystal())[0].first_energy[1]
+    assert ask(mine, crystal())[0].first_energy[1] == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_file_that_runs_code_needs_trust(tmp_path):

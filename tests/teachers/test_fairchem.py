@@ -394,6 +394,7 @@ def test_both_spellings_of_a_published_name_are_one_teacher(esen):
     """The weights are given, so that none are fetched."""
     info = load(esen, "esen-sm-conserving-all-omol").info
     assert info.name == "fairchem:esen-sm-conserving-all-omol"
+    assert info.functional == FUNCTIONALS[info.settings["task"]]
     assert load(esen, "fairchem:esen-sm-conserving-all-omol").info == info
     assert load(esen, "esen").info.name == "fairchem:esen-tiny"
 
@@ -404,7 +405,9 @@ def test_a_name_without_weights_says_which_names_there_are(esen):
             FairchemTeacher.load(name, TeacherOptions())
     for name in ("uma-s-1p1", "fairchem:uma-s-1p1"):
         with pytest.raises(DownloadError, match=r"weights of uma-s-1p1 are fetched by fairchem-core; offline"):
-            FairchemTeacher.load(name, TeacherOptions(offline=True))
+            FairchemTeacher.load(name, TeacherOptions(offline=True, trust_weights=True))
+        with pytest.raises(LabelError, match=r"uma-s-1p1 is a pickle of fairchem-core.*--trust-weights"):
+            FairchemTeacher.load(name, TeacherOptions(offline=True))  # published or not: no hash is known
     with pytest.raises(LabelError, match="no weights at"):
         load(esen.with_name("none.pt"))
 

@@ -10,7 +10,7 @@ from mlipdb.labels import Method
 from mlipdb.records import NewLabel
 from mlipdb.testing.training import training_database
 from mlipdb.trainers.train import train
-from mlipdb.trainers.trust import check_trust
+from mlipdb.trainers.trust import _family, check_trust
 
 
 @pytest.fixture
@@ -104,3 +104,24 @@ def test_the_functional_of_labels_that_came_with_structures_counts_too(tmp_path)
             db, [functional_teacher(db, "r2SCAN"), None], ids=db.query("all").ids, accept=False, say=lambda text: None
         )
     db.close()
+
+
+@pytest.mark.parametrize(
+    ("functional", "family"),
+    [
+        ("wB97M-V", "wb97m"),
+        ("ωB97M-D3(BJ)", "wb97m"),
+        ("wB97M-D3BJ", "wb97m"),
+        ("wB97X-D", "wb97x"),
+        ("B3LYP", "b3lyp"),
+        ("B3LYP-D3(BJ)", "b3lyp"),
+        ("HSE06", "hse06"),
+        ("PBE+U", "pbe"),
+        ("r2SCAN", "r2scan"),
+        ("PBE+D3(BJ)", None),  # a dispersion correction is no small part of a GGA
+        ("made up", None),
+        (None, None),
+    ],
+)
+def test_functionals_are_told_apart_by_family(functional, family):
+    assert _family(functional) == family

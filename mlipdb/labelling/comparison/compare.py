@@ -17,6 +17,7 @@ from mlipdb.labelling.comparison.quantities import (
     stress_line,
 )
 from mlipdb.labelling.comparison.sample import (
+    AGAINST,
     Sample,
     Side,
     common_ids,
@@ -102,7 +103,7 @@ def compare_sides(
         filter=filter,
         structures=len(both),
         lines=tuple(_lines(found, energies, sides=sides)),
-        notes=tuple(_notes(db, found, sides=sides)),
+        notes=tuple(_notes(db, found, energies, sides=sides)),
         constants={} if energies is None else dict(energies.constants),
         sample=found,
         energies=energies,
@@ -123,12 +124,16 @@ def _lines(found: Sample, energies: Energies | None, *, sides: tuple[Side, Side]
     return lines
 
 
-def _notes(db: Database, found: Sample, *, sides: tuple[Side, Side]) -> list[str]:
-    if all(side.method_id is not None for side in sides):
-        return []
-    makers = source_methods(db, np.array(found.ids, np.int64))
-    if len(makers) < 2:
-        return []
-    return [
-        f"the labels that came with the structures are of {len(makers)} methods ({', '.join(makers)}): compare each"
-    ]
+def _notes(db: Database, found: Sample, energies: Energies | None, *, sides: tuple[Side, Side]) -> list[str]:
+    notes = []
+    if energies is not None and AGAINST in energies.kind:
+        notes.append(
+            f"the energies are not of one kind ({energies.kind}): what differs by more than a constant per element may "
+            "be the correction, such as MP2020, and not an error"
+        )
+    if any(side.method_id is None for side in sides):
+        makers = source_methods(db, np.array(found.ids, np.int64))
+        if len(makers) > 1:
+            told = f"are of {len(makers)} methods ({', '.join(makers)}): compare each"
+            notes.append(f"the labels that came with the structures {told}")
+    return notes

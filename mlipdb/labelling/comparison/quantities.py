@@ -8,6 +8,7 @@ from jaxtyping import Float64
 
 from mlipdb.labelling.comparison import slope as slopes
 from mlipdb.labelling.comparison import verdict as limits
+from mlipdb.labelling.comparison.sample import AGAINST
 from mlipdb.labelling.comparison.slope import Slope, fit_slope, judge_slope, slope_limit
 from mlipdb.labelling.comparison.verdict import Judgement, Line
 from mlipdb.labels import ENERGY_KINDS
@@ -41,8 +42,12 @@ class Energies:
 
 
 def align_energies(found: Mapping[str, Sequence[Energy]]) -> Energies | None:
-    """The energies of the first kind that both gave, and what is left of them without constants per element."""
-    kind = next((kind for kind in ENERGY_KINDS if found.get(kind)), None)
+    """The energies of the first kind that both gave, and what is left of them without constants per element.
+
+    Where they gave no kind in common, those of the two kinds that most structures have.
+    """
+    mixed = sorted(found, key=lambda kind: len(found[kind]), reverse=True)
+    kind = next((kind for kind in (*ENERGY_KINDS, *mixed) if found.get(kind)), None)
     if kind is None:
         return None
     compositions = [composition for composition, _, _ in found[kind]]
@@ -73,7 +78,8 @@ def _stored_line(energies: Energies, *, of: str) -> Line:
     left = energies.aligned_rms
     share = None if left is None or rms == 0 else 1 - min(1.0, (left / rms) ** 2)
     differ = share is not None and rms > limits.SAME_ZERO and share > limits.EXPLAINED
-    words = f"composition explains {share:.1%}: another zero of energy" if differ else ""
+    explained = f"composition explains {share:.1%}: another zero of energy" if differ else ""
+    words = "; ".join(filter(None, (energies.kind if AGAINST in energies.kind else "", explained)))
     verdict: Judgement = "poor" if differ else "good" if rms <= limits.SAME_ZERO or share is not None else "unknown"
     return Line(
         quantity="energy as stored", of=of, structures=len(energies.stored), values=len(energies.stored),

@@ -13,6 +13,7 @@ from mlipdb.labels import ENERGY_KINDS, Label
 from mlipdb.methods import find_method
 from mlipdb.structures import Structure
 
+AGAINST = " against "  # between two kinds of energy
 SOURCE = "source"  # stands for the labels that came with the structures
 
 Ids = Int64[np.ndarray, " _"]
@@ -50,8 +51,9 @@ class SideSample:
 class Sample:
     """Structures that both labelled. Lists have an entry for each structure that has the quantity on both sides.
 
-    energies by kind are (composition, first, second) in eV; forces and stresses are pairs of arrays in eV/Å and eV/Å³
-    with the structure's volume in Å³ for stresses; rows are pairs of equal Hessian rows.
+    energies by kind are (composition, first, second) in eV, under two kinds' names where none is common; forces and
+    stresses are pairs of arrays in eV/Å and eV/Å³ with the structure's volume in Å³ for stresses; rows are pairs of
+    equal Hessian rows.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -65,10 +67,8 @@ class Sample:
     def add(self, identity: int, structure: Structure, first: Label, second: Label) -> None:
         """Take what both gave of a structure."""
         self.ids.append(identity)
-        for kind in ENERGY_KINDS:
-            energies = getattr(first, kind), getattr(second, kind)
-            if None not in energies:
-                self.energies.setdefault(kind, []).append((structure.composition, *energies))
+        for kind, left, right in _energies(first, second):
+            self.energies.setdefault(kind, []).append((structure.composition, left, right))
         if first.forces is not None and second.forces is not None:
             self.forces.append(_columns(first.forces, second.forces))
         if first.stress is not None and second.stress is not None and structure.volume is not None:
@@ -150,6 +150,16 @@ def read_sample(db: Database, ids: Ids, *, sides: tuple[Side, Side]) -> Sample:
     return sample
 
 
+def _energies(first: Label, second: Label) -> list[tuple[str, float, float]]:
+    """Energies by the kinds that both have; where there are none, those that they have, under the names of both."""
+    pairs = [(kind, getattr(first, kind), getattr(second, kind)) for kind in ENERGY_KINDS]
+    both = [pair for pair in pairs if None not in pair]
+    left, right = first.first_energy, second.first_energy
+    if both or left is None or right is None:
+        return both
+    return [(f"{left[0]}{AGAINST}{right[0]}", left[1], right[1])]
+
+
 def _columns(first: Float64[np.ndarray, "..."], second: Float64[np.ndarray, "..."]) -> Pairs:
     return np.column_stack([first.ravel(), second.ravel()])
 
@@ -163,7 +173,7 @@ def _row_set(label: Label) -> RowSet | None:
 def _add_alone(side: SideSample, structure: Structure, label: Label) -> None:
     if (rows := _row_set(label)) is not None:
         side.row_sets.append(rows)
-    if label.atomic_energies is not None and label.energy_uncorrected is not None:
-        side.sums.append((label.energy_uncorrected, float(label.atomic_energies.sum())))
+    if label.atomic_energies is not None and (energy := label.first_energy) is not None:
+        side.sums.append((energy[1], float(label.atomic_energies.sum())))
         side.sum_compositions.append(structure.composition)
         side.include_e0 = bool(label.atomic_energies_include_e0)
