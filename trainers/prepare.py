@@ -128,7 +128,7 @@ def prepare(
         facts = shift.applied(foundation_facts(foundation))
         say(shift.text)
     unseen = _unseen(data.train.survey, elements, say=say)
-    alignment = None if teacher_id is None else _align_teacher(data.train.survey, recipe=recipe, say=say)
+    alignment = None if teacher_id is None else _align_teacher(data.train.survey, facts, recipe=recipe, say=say)
     forces_mae = _teacher_forces_mae(db, subset, recipe=recipe, teacher_id=teacher_id, say=say)
     rows = 0 if teacher_id is None else recipe.distillation.rows_per_structure
     report = _report(data, facts=facts, unseen=unseen, alignment=alignment)
@@ -310,7 +310,7 @@ def _unseen(train: Survey, elements: Iterable[int], *, say: Say) -> list[str]:
     return unseen
 
 
-def _align_teacher(found: Survey, *, recipe: Recipe, say: Say) -> Alignment:
+def _align_teacher(found: Survey, facts: DataFacts, *, recipe: Recipe, say: Say) -> Alignment:
     """How label energies differ from the sums of the teacher's atomic energies, over structures that have both."""
     both = found.has_energy & found.has_atomic_energies
     if not both.any():
@@ -322,7 +322,8 @@ def _align_teacher(found: Survey, *, recipe: Recipe, say: Say) -> Alignment:
         say("the teacher's labels hold no Hessian rows: that term counts nothing (mlipdb label --hessian-rows 4)")
     totals = (found.energies - found.teacher_totals)[both] if found.has_teacher_total[both].all() else None
     differences = (found.energies - found.atomic_sums)[both]
-    alignment = align(differences, _where(found.compositions, both), before=totals)
+    means = found.atomic_means(_e0(facts))
+    alignment = align(differences, _where(found.compositions, both), before=totals, means=means)
     say(
         f"teacher: {int(both.sum())} of {len(found)} structures to train on are labelled; energies differ from the "
         f"labels by {1e3 * alignment.rms_before:.1f} meV/atom rms, {1e3 * alignment.rms_after:.1f} after alignment"
@@ -336,8 +337,11 @@ def _convention(facts: DataFacts, alignment: Alignment | None, *, recipe: Recipe
     offsets = None
     if alignment is not None and recipe.distillation.alignment == "least-squares":
         offsets = {number: alignment.offsets.get(number, 0.0) for number in facts.atomic_numbers}
-    e0 = dict(zip(facts.atomic_numbers, facts.e0, strict=True))
-    return Convention(energy=recipe.data.energy, e0=e0, offsets=offsets)
+    return Convention(energy=recipe.data.energy, e0=_e0(facts), offsets=offsets)
+
+
+def _e0(facts: DataFacts) -> dict[int, float]:
+    return dict(zip(facts.atomic_numbers, facts.e0, strict=True))
 
 
 def _report(data: _Data, *, facts: DataFacts, unseen: list[str], alignment: Alignment | None) -> dict[str, Any]:

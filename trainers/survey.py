@@ -1,11 +1,12 @@
 """What a part of the data looks like: sizes, energies and forces, gathered in one pass before training."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from mlipdb.structures import SYMBOLS
 from mlipdb.subsets.statistics import ForceScale
 from mlipdb.subsets.training_statistics import PartData
 from mlipdb.trainers.batching.packing import Sizes
@@ -17,8 +18,9 @@ class Survey:
     """Facts of each structure of a part of the data, in order. A number is 0 where its mask is False.
 
     energies are labelled totals in eV; atomic_sums the sums of the teacher's atomic energies and teacher_totals its
-    totals, eV; force_rms is over the components of all labelled forces, eV/Å, 1 without any. includes_e0 says what
-    the teacher's atomic energies contain, both where they are not of one kind.
+    totals, eV; element_sums are those of its atomic energies over all atoms of an atomic number, and how many these
+    are; force_rms is over the components of all labelled forces, eV/Å, 1 without any. includes_e0 says what the
+    teacher's atomic energies contain, both where they are not of one kind.
     """
 
     sizes: Sizes
@@ -29,6 +31,7 @@ class Survey:
     has_teacher_total: Bool[np.ndarray, " structures"]
     atomic_sums: Float64[np.ndarray, " structures"]
     has_atomic_energies: Bool[np.ndarray, " structures"]
+    element_sums: Float64[np.ndarray, "2 numbers"]
     hessian_rows: int
     force_rms: float
     includes_e0: frozenset[bool]
@@ -42,6 +45,11 @@ class Survey:
     def elements(self) -> frozenset[int]:
         """Atomic numbers that occur."""
         return frozenset(number for composition in self.compositions for number in composition)
+
+    def atomic_means(self, e0: Mapping[int, float]) -> dict[int, tuple[float, int]]:
+        """Mean of the teacher's atomic energies minus e0 (eV), and how many atoms there are, of each element."""
+        energies, atoms = self.element_sums
+        return {int(z): (float(energies[z] / atoms[z]) - e0[int(z)], int(atoms[z])) for z in np.flatnonzero(atoms)}
 
     def part_data(self, *, pairs: bool) -> PartData:
         """What the statistics of a training are made of; pairs where the edges are all pairs within the cutoff."""
@@ -70,6 +78,7 @@ def survey(records: Iterable[Record], *, energy: str) -> Survey:
         has_teacher_total=has_total,
         atomic_sums=sums,
         has_atomic_energies=has_atomic,
+        element_sums=seen.element_sums,
         hessian_rows=seen.hessian_rows,
         force_rms=seen.forces.rms,
         includes_e0=frozenset(seen.includes_e0),
@@ -92,6 +101,7 @@ class _Seen:
         self.hessian_rows = self.forces_missing = self.stress_missing = 0
         self.forces = ForceScale()
         self.includes_e0: set[bool] = set()
+        self.element_sums = np.zeros((2, len(SYMBOLS)))
 
     def add(self, record: Record, *, energy: str) -> None:
         label, teacher = record.label, record.teacher
@@ -105,6 +115,9 @@ class _Seen:
         self.atomic_sums.append(None if atomic is None else float(atomic.sum()))
         if teacher is not None and atomic is not None:
             self.includes_e0.add(bool(teacher.atomic_energies_include_e0))
+            numbers, known = record.structure.atomic_numbers, self.element_sums.shape[1]
+            self.element_sums[0] += np.bincount(numbers, weights=atomic, minlength=known)
+            self.element_sums[1] += np.bincount(numbers, minlength=known)
         if teacher is not None and teacher.hessian_row_numbers is not None:
             self.hessian_rows += len(teacher.hessian_row_numbers)
         self._add_derivatives(record)

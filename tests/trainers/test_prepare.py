@@ -103,3 +103,18 @@ def test_atomic_energies_with_and_without_e0_are_not_learnt_together(tmp_path, t
     with pytest.raises(TrainError, match=r"some of the teacher's atomic energies contain E0.*mlipdb labels drop"):
         prepare(db, frozen, recipe=tiny(), teacher_id=teacher, devices=1, say=print)
     db.close()
+
+
+def test_atomic_energies_of_one_composition_are_learnt_without_a_constant_for_each_element(tmp_path, tiny):
+    """Labels have 0.5 eV more for each oxygen, and no E0 is fixed: all that is left to learn is around zero."""
+    db = training_database(tmp_path / "db", structures=18)
+    frozen = freeze(db, "water", filter='elements HAS ALL "H","O"')
+    prepared = prepare(db, frozen, recipe=tiny(), teacher_id=2, devices=1, say=print)
+    assert (prepared.report["alignment"]["rank"], prepared.report["alignment"]["elements"]) == (1, 2)
+    feed, left = prepared.train.feed, {1: [], 8: []}
+    for record in feed.source.stream(feed.ids):
+        energies = feed.convention.interaction_atomic_energies(record)
+        for number, energy in zip(record.structure.atomic_numbers.tolist(), energies, strict=True):
+            left[number].append(energy)
+    assert [sum(each) / len(each) for each in left.values()] == pytest.approx([0.0, 0.0], abs=0.02)
+    db.close()
