@@ -26,7 +26,7 @@ from mlipdb.trainers.progress import EpochEnd, Reporter, StepProgress, errors_te
 from mlipdb.trainers.recipe import Recipe
 from mlipdb.trainers.step import Outcome, TrainState, make_evaluate_step, make_train_step
 from mlipdb.trainers.train_state import first_state, keep_state
-from mlipdb.trainers.watch import reason_to_stop
+from mlipdb.trainers.watch import may_be_best, reason_to_stop
 
 Group = tuple[PlannedBatch, ...]
 OnEpoch = Callable[[Position], None]
@@ -72,6 +72,9 @@ def run_training(run: Run, *, resume: bool) -> Position:
         )
         if tuned.foundation and position.start is None:
             position.start = _start(run, steps, state)
+            if tuned.replay_bound:  # the one model that surely is within the bound
+                position.take_start(_watched(run, train={}, validation=position.start["validation"]))
+                _save(run, steps, state, position=position, best=True)
         while position.epoch < run.recipe.epochs and stopped(run.recipe, position) is None:
             state = _train_epoch(run, steps, state=state, position=position, progress=progress)
             _end_epoch(run, steps, state=state, position=position)
@@ -183,7 +186,8 @@ def _end_epoch(run: Run, steps: _Steps, *, state: TrainState, position: Position
     if run.prepared.replay is not None:
         entry["replay"] = {"train": replayed, "validation": _validate_replay(run, steps, state) if due else None}
     position.history.append(entry)
-    better = position.take_if_best(_watched(run, train=train, validation=validation))
+    allowed = may_be_best(run.recipe.finetune, entry, start=position.start)
+    better = position.take_if_best(_watched(run, train=train, validation=validation) if allowed else None)
     position.next_epoch()
     _save(run, steps, state, position=position, best=better)
     run.reporter.epoch(EpochEnd(entry=entry, epochs=run.recipe.epochs, best=better))
@@ -224,7 +228,7 @@ def _watched(run: Run, *, train: Mapping[str, Any], validation: Mapping[str, Any
     """The loss that chooses the best epoch: validation's, or the training loss where nothing validates."""
     if validation is not None:
         return float(validation["loss"])
-    return None if len(run.prepared.validation.sizes) else float(train["loss"])
+    return None if len(run.prepared.validation.sizes) or not train else float(train["loss"])
 
 
 def _validate(run: Run, steps: _Steps, state: TrainState) -> dict[str, float | None] | None:

@@ -90,8 +90,9 @@ class FinetuneRecipe:
     replay names a frozen subset, replay_method the method of its labels (empty: those that came with the structures),
     replay_energy which of their energies (empty: data.energy); their mean loss counts replay_weight times beside the
     target's. When the replay force error of validation is above replay_bound times that at the start and above
-    replay_allowance (meV/Å), the run stops, or lowers its rate to half; bound 0 for never. patience ends the run after
-    as many validations without a better one; 0 for never.
+    replay_allowance (meV/Å), or the energy error so and above replay_energy_allowance (meV/atom), the run stops, or
+    lowers its rate to half, and that epoch's model is not the one to use; bound 0 for never. patience ends the run
+    after as many validations without a better one; 0 for never.
     """
 
     foundation: str = ""
@@ -108,6 +109,7 @@ class FinetuneRecipe:
     replay_weight: float = 1.0
     replay_bound: float = 0.0
     replay_allowance: float = 10.0
+    replay_energy_allowance: float = 5.0
     replay_action: Literal["stop", "lower"] = "stop"
     patience: int = 0
 

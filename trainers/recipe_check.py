@@ -60,6 +60,7 @@ def _check_finetune(recipe: FinetuneRecipe) -> None:
         "replay_weight": recipe.replay_weight,
         "replay_bound": recipe.replay_bound,
         "replay_allowance": recipe.replay_allowance,
+        "replay_energy_allowance": recipe.replay_energy_allowance,
         "patience": recipe.patience,
     }
     for key, value in not_negative.items():

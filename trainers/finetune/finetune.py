@@ -97,6 +97,11 @@ def _check_wish(wish: FinetuneWish, strategy: Strategy, recipe: FinetuneRecipe) 
             f"strategy {strategy.name} needs what is replayed: --replay with a subset or filter of structures such as "
             "the foundation was trained on (--replay-weight 0 leaves it out)"
         )
+    if recipe.replay_bound and (wish.replay is None or not recipe.replay_weight):
+        raise ConfigError(
+            "finetune.replay_bound is of the errors on what is replayed, and nothing is; take a strategy with --replay "
+            "(its weight above 0), or set finetune.replay_bound=0"
+        )
 
 
 def _foundation(db: Database, name: str) -> str:

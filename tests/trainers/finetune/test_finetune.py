@@ -25,6 +25,7 @@ from mlipdb.trainers.models.nequix import Nequix
 from mlipdb.trainers.prepare import prepare
 from mlipdb.trainers.replay_data import repeats
 from mlipdb.trainers.run_files import last_checkpoint
+from mlipdb.trainers.run_summary import summarise
 from mlipdb.trainers.runs import find_run
 from mlipdb.trainers.train import resume
 
@@ -157,11 +158,24 @@ def test_the_replay_weight_changes_what_is_learnt(tune, tuned):
     assert heavy["replay"] != light["replay"]
 
 
-def test_a_run_that_forgets_too_much_stops_after_an_epoch_and_keeps_the_reason(db, tune):
+def test_a_run_that_forgets_too_much_stops_after_an_epoch_and_keeps_the_reason(db, base, tune):
     bound = ("finetune.replay_bound=1e-6", "finetune.replay_allowance=0")
     result = tune("replay", *bound, name="forgetful", replay=KEPT)
     assert len(result.metrics["epochs"]) == 1
-    assert "above the limit of 0.0" in find_run(db, "forgetful").metrics["stopped"]
+    facts = find_run(db, "forgetful")
+    assert "above the limit of 0.0" in facts.metrics["stopped"]
+    assert facts.metrics["best"]["epoch"] == 0 == summarise(facts)["best_epoch"]
+    assert not changed(base, result) - {"e0"}  # the best model is the foundation that the run began with
+
+
+def test_a_bound_that_nothing_could_tell_to_be_broken_is_refused(db, tune):
+    with pytest.raises(ConfigError, match="nothing is; take a strategy with --replay"):
+        tune("naive", "finetune.replay_bound=2")
+    with pytest.raises(ConfigError, match="nothing is"):
+        tune("replay", "finetune.replay_bound=2", "finetune.replay_weight=0", replay=KEPT)
+    freeze(db, "all-learnt", filter='elements HAS "C"', fractions=(100, 0, 0))
+    with pytest.raises(ConfigError, match="'all-learnt' has no structure to validate with"):
+        tune("replay", "finetune.replay_bound=2", name="unmeasured", replay=ReplayChoice(source="all-learnt"))
 
 
 @pytest.mark.parametrize(
