@@ -24,8 +24,8 @@ class ReferenceShift:
     """What is added to E0 of each element, in eV; elements that are not named keep theirs.
 
     structures counts those with a label; rank how many combinations of elements their compositions decide: below the
-    number of elements the data leave some of the offsets open. rms_before and rms_after are of (label - prediction) per atom in eV/atom;
-    None where no structure has an energy.
+    number of elements the data leave some of the offsets open. rms_before and rms_after are of (label - prediction)
+    per atom in eV/atom; None where no structure has an energy.
     """
 
     mode: str

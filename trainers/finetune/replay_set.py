@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int64
 
 from mlipdb.database import Database
 from mlipdb.subsets import subset as subsets
@@ -11,6 +12,7 @@ from mlipdb.subsets.subset import FrozenSubset
 from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.prepare import Say, subset_elements
 from mlipdb.trainers.replay import ReplayWish, pick
+from mlipdb.trainers.replay.candidates import of_same_materials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +34,10 @@ def replay_set(
 ) -> FrozenSubset:
     """The frozen replay set; the same choice on the same data gives the same one. foundation is the model's checksum.
 
-    Says how many of its structures the fine-tuning is validated or tested on. Raises as pick does.
+    Picked structures are of no material that the fine-tuning is validated or tested on; of a subset taken whole it says
+    how many are. Raises as pick does.
     """
+    held_out = of_same_materials(db, np.concatenate([target.splits["validation"], target.splits["test"]]))
     if choice.size is None:
         found = subsets.resolve(db, choice.source)
     else:
@@ -41,21 +45,23 @@ def replay_set(
             source=choice.source, size=choice.size, how=choice.how, elements=choice.elements, seed=choice.seed
         )
         elements = {*subset_elements(db, target)}
-        name = _name(db, wish, elements=elements, foundation=foundation)
-        found = pick(db, wish, target_elements=elements, model=model, name=name)
+        name = _name(db, wish, elements=elements, foundation=foundation, held_out=held_out)
+        found = pick(db, wish, target_elements=elements, model=model, name=name, held_out=held_out)
     say(f"replay: {len(found.splits['train'])} structures to learn of subset {found.name}")
-    held_out = np.concatenate([target.splits["validation"], target.splits["test"]])
     if shared := len(np.intersect1d(found.splits["train"], held_out)):
         say(
-            f"WARNING: {shared} structures of the replay are of the validation or test part of {target.name!r}, so its "
-            "errors there are too small; narrow --replay"
+            f"WARNING: {shared} structures of the replay are of materials of the validation or test part of "
+            f"{target.name!r}, so its errors there are too small; narrow --replay, or pick from it with --replay-size"
         )
     return found
 
 
-def _name(db: Database, wish: ReplayWish, *, elements: set[int], foundation: str) -> str:
+def _name(
+    db: Database, wish: ReplayWish, *, elements: set[int], foundation: str, held_out: Int64[np.ndarray, " _"]
+) -> str:
     """A name that is the same only for the same choice from the same structures."""
     known = wish.source in subsets.names(db)
     content = subsets.load(db, wish.source).hash if known else db.query(wish.source).ids.tobytes().hex()
-    key = repr((wish, sorted(elements), foundation if wish.how == "farthest" else "", content))
+    facts = (content, held_out.tobytes().hex(), foundation if wish.how == "farthest" else "")
+    key = repr((wish, sorted(elements), facts))
     return f"replay-{wish.size}-{wish.how.partition(':')[0]}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"

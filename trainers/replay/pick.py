@@ -45,11 +45,12 @@ def pick(
     target_elements: Collection[int],
     model: AbstractModel | None,
     name: str,
+    held_out: Ids | None = None,
 ) -> FrozenSubset:
     """Freeze the replay set under a name: its train part to learn, whole materials of a tenth held back to validate.
 
-    model is the foundation: structures that it does not know the elements of are left out, and farthest needs it. The
-    same wish on the same data gives the same set. Raises ConfigError, which says how many structures there are where
+    model is the foundation: structures that it does not know the elements of are left out, and farthest needs it.
+    held_out are structures that must not be learnt, in ascending order of their ids. The same wish on the same data gives the same set. Raises ConfigError, which says how many structures there are where
     they are fewer than wanted; nothing is filled up with others.
     """
     way, _, argument = wish.how.partition(":")
@@ -57,8 +58,11 @@ def pick(
         raise ConfigError(f"replay pick {wish.how!r} is unknown.{did_you_mean(way, HOW)} Known: {', '.join(HOW)}")
     known = () if model is None else model.atomic_numbers
     ids = candidates(db, wish.source, elements=wish.elements, target=target_elements, known=known)
+    if held_out is not None:
+        ids = np.setdiff1d(ids, held_out, assume_unique=True)
     fitting = described(wish.elements, target_elements)
-    _check_size(wish, len(ids), fitting)
+    what = "that the foundation knows" + (" and whose materials are not held out" if held_out is not None else "")
+    _check_size(wish, len(ids), fitting, what=what)
     if way == "random":
         chosen = np.random.default_rng(wish.seed).choice(ids, wish.size, replace=False)
     elif way == "farthest":
@@ -69,7 +73,7 @@ def pick(
     return freeze_chosen(db, name, chosen.astype(np.int64), about=about, seed=wish.seed)
 
 
-def _check_size(wish: ReplayWish, count: int, fitting: str, *, what: str = "that the foundation knows") -> None:
+def _check_size(wish: ReplayWish, count: int, fitting: str, *, what: str) -> None:
     if wish.size < 1:
         raise ConfigError(f"a replay set of {wish.size} structures is none; give --replay-size 1 or more")
     if not count:
@@ -100,7 +104,7 @@ def _most_disputed(db: Database, wish: ReplayWish, ids: Ids, *, name: str) -> Id
         query = select(row.structure_id, row.forces).where(row.disagreement_id == number, row.forces.is_not(None))
         spread = {identity: float(forces or 0.0) for identity, forces in session.execute(query)}
     known = [int(identity) for identity in ids if int(identity) in spread]
-    _check_size(wish, len(known), "with that disagreement of forces")
+    _check_size(wish, len(known), "with that disagreement of forces", what="")
     return np.array(sorted(known, key=lambda identity: (-spread[identity], identity))[: wish.size], dtype=np.int64)
 
 
