@@ -30,6 +30,10 @@ from mlipdb.trainers.watch import may_be_best, reason_to_stop
 
 Group = tuple[PlannedBatch, ...]
 OnEpoch = Callable[[Position], None]
+LOOK = (
+    "The checkpoint before it is kept; look at those structures (mlipdb show ID), or lower optimizer.learning_rate or "
+    "optimizer.clip_norm"
+)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -146,8 +150,7 @@ def _settle(
     if not bool(outcome.finite):
         raise TrainError(
             f"loss {float(outcome.loss)} or its gradient is not finite in epoch {position.epoch + 1}, "
-            f"{_culprits(run, outcome, group)}. The checkpoint before it is kept; look at those structures "
-            "(mlipdb show ID), or lower optimizer.learning_rate or optimizer.clip_norm"
+            f"{_culprits(run, outcome, group, part=run.prepared.train)}. {LOOK}"
         )
     steps.saving.poll()
     add_up(position.terms, _in_order(outcome.terms, names=steps.losses.names))
@@ -165,9 +168,9 @@ def _in_order(terms: Mapping[str, Any], *, names: Sequence[str]) -> dict[str, An
     return {name: terms[name] for name in [*names, *(REPLAYED + name for name in names)] if name in terms}
 
 
-def _culprits(run: Run, outcome: Outcome, group: Group) -> str:
+def _culprits(run: Run, outcome: Outcome, group: Group, *, part: Part) -> str:
     """The structures whose labels or predictions are not finite; all of the group where that says nothing."""
-    ids, flags = run.prepared.train.feed.ids, np.asarray(outcome.sound)
+    ids, flags = part.feed.ids, np.asarray(outcome.sound)
     taken = [(batch, own) for batch, own in zip(run.devices.batches(group), flags, strict=True) if batch is not None]
     everyone = sorted(int(number) for batch, _ in taken for number in ids[batch.members])
     unsound = sorted(int(number) for batch, own in taken for number in ids[batch.members][~own[: len(batch.members)]])
@@ -243,15 +246,24 @@ def _validate_replay(run: Run, steps: _Steps, state: TrainState) -> dict[str, fl
 
 
 def _evaluated(run: Run, steps: _Steps, state: TrainState, *, part: Part, head: int) -> dict[str, float | None] | None:
-    """Loss and errors of the averaged model on the structures of a part, all of one head."""
+    """Loss and errors of the averaged model on the structures of a part, all of one head.
+
+    Raises TrainError with the structures of a batch where they are not finite: nothing can be compared with that.
+    """
     if not len(part.sizes):
         return None
     model = state.averaged_model
     terms: dict[str, list[float]] = {}
     errors: dict[str, list[float]] = {}
     groups = group_by_devices(plan_in_order(part.sizes, run.prepared.shapes), run.devices.count)
-    for fed in _fed(part, groups, devices=run.devices, epoch=0):
+    for group, fed in zip(groups, _fed(part, groups, devices=run.devices, epoch=0), strict=True):
         outcome = steps.evaluate(model, run.devices.spread(fed.batch))
+        numbers = [float(outcome.loss), *(float(value) for sums in outcome.errors.values() for value in sums)]
+        if not np.isfinite(numbers).all():
+            raise TrainError(
+                f"loss {float(outcome.loss)} or an error is not finite in validation, "
+                f"{_culprits(run, outcome, group, part=part)}. {LOOK}"
+            )
         add_up(terms, outcome.terms)
         add_up(errors, outcome.errors)
     terms, errors = split_heads(terms)[head], split_heads(errors)[head]
