@@ -4,7 +4,6 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64
 
 from mlipdb.database import Database
 from mlipdb.subsets import subset as subsets
@@ -13,6 +12,7 @@ from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.prepare import Say, subset_elements
 from mlipdb.trainers.replay import ReplayWish, pick
 from mlipdb.trainers.replay.candidates import of_same_materials
+from mlipdb.trainers.replay.pick import disagreements
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,8 @@ def replay_set(
             source=choice.source, size=choice.size, how=choice.how, elements=choice.elements, seed=choice.seed
         )
         elements = {*subset_elements(db, target)}
-        name = _name(db, wish, elements=elements, foundation=foundation, held_out=held_out)
+        facts = (held_out.tobytes().hex(), foundation if wish.how == "farthest" else "")
+        name = _name(db, wish, elements=elements, model=model, facts=facts)
         found = pick(db, wish, target_elements=elements, model=model, name=name, held_out=held_out)
     say(f"replay: {len(found.splits['train'])} structures to learn of subset {found.name}")
     if shared := len(np.intersect1d(found.splits["train"], held_out)):
@@ -56,12 +57,14 @@ def replay_set(
     return found
 
 
-def _name(
-    db: Database, wish: ReplayWish, *, elements: set[int], foundation: str, held_out: Int64[np.ndarray, " _"]
-) -> str:
-    """A name that is the same only for the same choice from the same structures."""
+def _name(db: Database, wish: ReplayWish, *, elements: set[int], model: AbstractModel, facts: tuple[str, ...]) -> str:
+    """A name that is the same only for the same choice from the same structures by the same measure.
+
+    The model decides by its elements what a candidate is; facts are what else decides.
+    """
     known = wish.source in subsets.names(db)
     content = subsets.load(db, wish.source).hash if known else db.query(wish.source).ids.tobytes().hex()
-    facts = (content, held_out.tobytes().hex(), foundation if wish.how == "farthest" else "")
-    key = repr((wish, sorted(elements), facts))
-    return f"replay-{wish.size}-{wish.how.partition(':')[0]}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
+    way, _, argument = wish.how.partition(":")
+    spread = repr(disagreements(db, argument)) if way == "disagreement" else ""
+    key = repr((wish, sorted(elements), sorted(model.atomic_numbers), content, spread, facts))
+    return f"replay-{wish.size}-{way}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"

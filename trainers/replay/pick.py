@@ -50,8 +50,9 @@ def pick(
     """Freeze the replay set under a name: its train part to learn, whole materials of a tenth held back to validate.
 
     model is the foundation: structures that it does not know the elements of are left out, and farthest needs it.
-    held_out are structures that must not be learnt, in ascending order of their ids. The same wish on the same data gives the same set. Raises ConfigError, which says how many structures there are where
-    they are fewer than wanted; nothing is filled up with others.
+    held_out are structures that must not be learnt, in ascending order of their ids. The same wish on the same data
+    gives the same set. Raises ConfigError, which says how many structures there are where they are fewer than wanted;
+    nothing is filled up with others.
     """
     way, _, argument = wish.how.partition(":")
     if way not in HOW or (argument and way != "disagreement"):
@@ -97,15 +98,22 @@ def _farthest(db: Database, wish: ReplayWish, ids: Ids, *, model: AbstractModel 
 
 def _most_disputed(db: Database, wish: ReplayWish, ids: Ids, *, name: str) -> Ids:
     """Those with the largest stored disagreement of forces, then the lowest id; those without one do not count."""
+    spread = disagreements(db, name)
+    known = [int(identity) for identity in ids if int(identity) in spread]
+    _check_size(wish, len(known), "with that disagreement of forces", what="")
+    return np.array(sorted(known, key=lambda identity: (-spread[identity], identity))[: wish.size], dtype=np.int64)
+
+
+def disagreements(db: Database, name: str) -> dict[int, float]:
+    """Stored disagreement of forces by structure, of that name or, for none, the only one. Raises as pick does."""
     row = StructureDisagreement
     with db.session() as session:
         stored = {str(each.name): each.id for each in session.execute(select(Disagreement.name, Disagreement.id))}
         number = stored[_disagreement(name, list(stored))]
         query = select(row.structure_id, row.forces).where(row.disagreement_id == number, row.forces.is_not(None))
-        spread = {identity: float(forces or 0.0) for identity, forces in session.execute(query)}
-    known = [int(identity) for identity in ids if int(identity) in spread]
-    _check_size(wish, len(known), "with that disagreement of forces", what="")
-    return np.array(sorted(known, key=lambda identity: (-spread[identity], identity))[: wish.size], dtype=np.int64)
+        return {
+            identity: float(forces or 0.0) for identity, forces in session.execute(query.order_by(row.structure_id))
+        }
 
 
 def _disagreement(name: str, stored: list[str]) -> str:
