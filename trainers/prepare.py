@@ -135,6 +135,7 @@ def prepare(
     rows = 0 if teacher_id is None else recipe.distillation.rows_per_structure
     report = _report(data, facts=facts, unseen=unseen, alignment=alignment)
     report |= {} if teacher_id is None else {"hessian_rows": data.train.survey.hessian_rows}
+    report["batch"] = _batch(recipe, devices)
     report |= {} if shift is None else {"e0": shift.describe()}
     return Prepared(
         **_parts(data, convention=_convention(facts, alignment, recipe=recipe), recipe=recipe, rows=rows, say=say),
@@ -280,11 +281,28 @@ def _part(
 def _shapes(parts: list[FoundPart], *, recipe: Recipe, devices: int, say: Say) -> tuple[GraphShape, ...]:
     """Shapes for all parts, so that validation compiles no more of them; a step's graphs are shared by devices."""
     sizes = joined([part.survey.sizes for part in parts])
-    graphs, edges = max(1, recipe.batch.graphs // devices), recipe.batch.edges // devices
+    graphs, edges = _share(recipe, devices)
+    if not edges and graphs * devices != recipe.batch.graphs:
+        say(
+            f"a step has {graphs * devices} structures on average, {graphs} for each of {devices} devices, and not the "
+            f"{recipe.batch.graphs} of batch.graphs, which is no multiple of the devices"
+        )
     shapes = choose_shapes(sizes, graphs=graphs, edges=edges)
     if text := oversized_text(sizes, np.concatenate([part.ids for part in parts]), shapes=shapes):
         say(text)
     return shapes
+
+
+def _share(recipe: Recipe, devices: int) -> tuple[int, int]:
+    """What of batch.graphs and batch.edges one device has; edges stay 0 where the recipe gives none."""
+    graphs, edges = recipe.batch.graphs // devices, recipe.batch.edges // devices
+    return max(1, graphs), max(1, edges) if recipe.batch.edges else 0
+
+
+def _batch(recipe: Recipe, devices: int) -> dict[str, int]:
+    """What a step really has over all devices, on average."""
+    graphs, edges = _share(recipe, devices)
+    return {"devices": devices} | ({"edges": edges * devices} if edges else {"graphs": graphs * devices})
 
 
 def _check_labels(found: Survey, *, recipe: Recipe) -> None:

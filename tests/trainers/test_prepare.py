@@ -92,6 +92,31 @@ def test_labels_to_validate_with_are_of_the_method_that_is_learnt(salts, tiny):
         prepare(salts, load(salts, "both"), recipe=tiny(), teacher_id=None, devices=1, say=print)
 
 
+@pytest.mark.parametrize(
+    ("settings", "devices", "batch", "said"),
+    [
+        ((), 2, {"devices": 2, "graphs": 4}, ""),
+        (
+            (),
+            3,
+            {"devices": 3, "graphs": 3},
+            "a step has 3 structures on average, 1 for each of 3 devices, and not the 4",
+        ),
+        ((), 8, {"devices": 8, "graphs": 8}, "a step has 8 structures on average"),
+        (("batch.edges=60",), 8, {"devices": 8, "edges": 56}, ""),
+        (("batch.edges=6",), 8, {"devices": 8, "edges": 8}, ""),
+    ],
+)
+def test_how_many_structures_a_step_really_has_is_said_and_kept(salts, tiny, settings, devices, batch, said):
+    lines = []
+    frozen = freeze(salts, "salts", filter="all", fractions=(60, 20, 20))
+    prepared = prepare(salts, frozen, recipe=tiny(*settings), teacher_id=None, devices=devices, say=lines.append)
+    assert prepared.report["batch"] == batch
+    about = "\n".join(line for line in lines if line.startswith("a step has"))
+    assert about.startswith(said)
+    assert bool(about) == bool(said)
+
+
 def test_atomic_energies_with_and_without_e0_are_not_learnt_together(tmp_path, tiny):
     db = training_database(tmp_path / "db", structures=15)
     frozen = load(db, "toy")
