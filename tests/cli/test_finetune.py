@@ -62,6 +62,10 @@ def test_a_finished_run_can_be_resumed_and_stays_as_it_is(db, tuned, run):
         ("--subset", "target"),
         ("--from", "base", "--subset", "target", "--resume", "tuned"),
         ("--resume", "tuned", "--e0", "fit"),
+        ("--resume", "tuned", "--replay-size", "5"),
+        ("--from", "base", "--subset", "target", "--replay-size", "5"),
+        ("--from", "base", "--subset", "target", "--replay-weight", "2"),
+        ("--from", "base", "--subset", "target", "--replay-elements", "within"),
     ],
 )
 def test_options_that_do_not_go_together_are_a_usage_error(db, words, run):

@@ -11,9 +11,10 @@ from mlipdb.subsets.subset import FrozenSubset
 from mlipdb.trainers.checkpoint import split_head
 from mlipdb.trainers.devices import from_first
 from mlipdb.trainers.finetune.pseudo import pseudo_label
-from mlipdb.trainers.finetune.replay_set import ReplayChoice, replay_set
+from mlipdb.trainers.finetune.replay_set import ReplayChoice, check_choice, replay_set
 from mlipdb.trainers.finetune.strategy import Strategy, find_strategy
 from mlipdb.trainers.found_model import find_model
+from mlipdb.trainers.foundation import REPLAY_HEAD
 from mlipdb.trainers.foundation_weights import fingerprint, read_foundation, require_known
 from mlipdb.trainers.prepare import Say, subset_elements
 from mlipdb.trainers.progress import Reporter
@@ -90,6 +91,17 @@ def _resolved(db: Database, wish: FinetuneWish, *, recipe: Recipe, say: Say) -> 
 
 
 def _check_wish(wish: FinetuneWish, strategy: Strategy, recipe: FinetuneRecipe) -> None:
+    if wish.replay is not None:
+        check_choice(wish.replay)
+    if recipe.head == REPLAY_HEAD:
+        raise ConfigError(
+            f"--head {REPLAY_HEAD} is what a replay calls the foundation's own readout; choose another name"
+        )
+    if strategy.replay == "none" and recipe.head != FinetuneRecipe().head:
+        raise ConfigError(
+            f"strategy {strategy.name} leaves one readout, which has no name; leave --head {recipe.head} out, or use a "
+            "strategy with replay, which keeps the foundation's beside it"
+        )
     if strategy.replay == "none" and wish.replay is not None:
         raise ConfigError(f"strategy {strategy.name} replays nothing; leave --replay out, or use --strategy replay")
     if strategy.replay != "none" and wish.replay is None and recipe.replay_weight > 0:

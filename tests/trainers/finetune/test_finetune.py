@@ -11,7 +11,7 @@ import pytest
 
 from mlipdb.errors import ConfigError, NotFoundError, TrainError
 from mlipdb.structures import SYMBOLS
-from mlipdb.subsets.subset import freeze, load
+from mlipdb.subsets.subset import freeze, load, names
 from mlipdb.testing.training import Stopper
 from mlipdb.trainers.archive import read_arrays, read_document
 from mlipdb.trainers.arrays import named_arrays
@@ -275,11 +275,25 @@ def test_a_target_that_is_small_beside_the_replay_is_repeated():
         ("naiv", {}, "Did you mean 'naive'"),
         ("replay", {}, "needs what is replayed: --replay"),
         ("lora", {"replay": KEPT}, "strategy lora replays nothing; leave --replay out"),
+        ("replay", {"replay": ReplayChoice(source="kept", how="farthest")}, "--replay-pick farthest says how to pick"),
     ],
 )
 def test_what_does_not_go_together_is_an_error_with_the_next_step(tune, strategy, options, message):
     with pytest.raises(ConfigError, match=message):
         tune(strategy, **options)
+
+
+@pytest.mark.parametrize("strategy", ["naive", "freeze-conv", "freeze-backbone", "lora"])
+def test_a_name_for_a_readout_that_gets_none_is_refused(tune, strategy):
+    with pytest.raises(ConfigError, match=f"strategy {strategy} leaves one readout, .*leave --head water out"):
+        tune(strategy, "finetune.head=water")
+
+
+def test_the_new_readout_cannot_have_the_foundations_name(db, tune):
+    before = names(db)
+    with pytest.raises(ConfigError, match="--head foundation is what a replay calls"):
+        tune("replay", "finetune.head=foundation", replay=ReplayChoice(source="kept", size=5, seed=99))
+    assert names(db) == before
 
 
 def test_a_recipe_keeps_its_learning_rate_where_it_is_not_the_shipped_one():

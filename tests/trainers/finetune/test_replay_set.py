@@ -4,12 +4,13 @@ import jax
 import numpy as np
 import pytest
 
+from mlipdb.errors import ConfigError
 from mlipdb.labelling.disagreement import disagree
 from mlipdb.labels import Label, Method
 from mlipdb.records import NewLabel
 from mlipdb.subsets.subset import freeze, freeze_chosen, load
 from mlipdb.testing.training import tiny_nequix, training_database
-from mlipdb.trainers.finetune.replay_set import ReplayChoice, replay_set
+from mlipdb.trainers.finetune.replay_set import ReplayChoice, check_choice, replay_set
 from mlipdb.trainers.models.nequix import Nequix
 
 
@@ -19,6 +20,7 @@ def db(tmp_path_factory):
     db = training_database(tmp_path_factory.mktemp("replay-set") / "db", structures=27)
     freeze(db, "target", filter='elements HAS ALL "H","O"', fractions=(60, 40, 0), seed=0)
     freeze(db, "hydrocarbons", filter='elements HAS ALL "H","C"', fractions=(100, 0, 0))
+    freeze(db, "everything-else", filter="all", fractions=(90, 10, 0))
     return db
 
 
@@ -84,6 +86,33 @@ def test_a_pick_by_disagreement_can_be_asked_for_again_when_the_disagreement_has
     label_with_errors(db, "first", errors={20: 0.9})
     other, _ = chosen("hydrocarbons", size=2, how="disagreement")
     assert (one.ids.tolist(), other.ids.tolist()) == ([9, 11], [9, 20])
+
+
+def test_without_a_size_all_that_fit_by_their_elements_are_replayed(db, chosen):
+    found, _ = chosen("hydrocarbons", elements="within")
+    assert {number for each in db.structures(found.ids) for number in each.composition} == {1, 6}
+    assert len(found.ids) == 9
+    assert chosen("hydrocarbons", source="everything-else", elements="any")[0].name == "everything-else"
+    assert len(chosen("hydrocarbons", source="everything-else", elements="within")[0].ids) in range(1, 10)
+
+
+def test_a_filter_that_is_replayed_whole_leaves_out_what_the_target_is_tested_on(db, chosen):
+    found, said = chosen(source="all")
+    assert not materials(db, found.ids) & materials(db, held_out(db, "target"))
+    assert not any("WARNING" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"how": "farthest"}, "--replay-pick farthest says how to pick, but not how many; give --replay-size"),
+        ({"how": "farthst"}, "'farthst' is unknown. Did you mean 'farthest'"),
+        ({"elements": "withn"}, "'withn' are unknown. Did you mean 'within'"),
+    ],
+)
+def test_a_choice_that_would_do_nothing_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        check_choice(ReplayChoice(source="all", **settings))
 
 
 def label_with_errors(db, name, *, errors):
