@@ -185,7 +185,8 @@ def _make_folder(folder: Path, *, recipe: Recipe) -> None:
 
 def _guarded(db: Database, plan: _Plan, *, reporter: Reporter, go_on: bool) -> TrainResult:
     """Run; when it fails or is interrupted the run's row says so. All but the first process are silent."""
-    trackers = make_trackers(plan.recipe.log, run_folder(db, plan.name), config=plan.config) if is_first() else ()
+    folder, log = run_folder(db, plan.name), plan.recipe.log
+    trackers = make_trackers(log, folder, config=plan.config, database=db.uuid) if is_first() else ()
     reporter = Together((reporter, *trackers) if is_first() else ())
     try:
         return _run(db, plan, reporter=reporter, go_on=go_on)
