@@ -63,8 +63,9 @@ def run_training(run: Run, *, resume: bool) -> Position:
         run.prepared, run.recipe, folder=run.folder, devices=run.devices, resume=resume, say=run.reporter.say
     )
     tuned = run.recipe.finetune
-    train_losses = make_losses(run.weights, replay_weight=tuned.replay_weight)
-    validation_losses = make_losses(run.recipe.loss)
+    settings = run.recipe.loss_settings
+    train_losses = make_losses(run.weights, settings=settings, replay_weight=tuned.replay_weight)
+    validation_losses = make_losses(run.recipe.loss, settings=settings)
     optimizer, mesh = make_optimizer(run.recipe.optimizer), run.devices.mesh
     progress = StepProgress(total_epochs=run.recipe.epochs)
     with Background() as saving:

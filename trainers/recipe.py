@@ -118,6 +118,7 @@ class FinetuneRecipe:
 class Recipe:
     """Every setting of a run. model holds the entry point of `mlipdb.models` and that model's own options.
 
+    loss_settings holds, by loss, what that loss has beside its weight, such as delta of a Huber loss.
     loss_schedule holds points [epoch, factor] for a loss, on whose weight the factor is: linear in between, constant
     before the first and after the last.
     """
@@ -128,6 +129,7 @@ class Recipe:
     model: dict[str, Any] = field(default_factory=lambda: {"name": "nequix"})
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     loss: dict[str, float] = field(default_factory=lambda: {"energy_mae": 20.0, "forces_l2": 20.0, "stress_mae": 5.0})
+    loss_settings: dict[str, dict[str, float]] = field(default_factory=dict)
     loss_schedule: dict[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
     distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
     data: DataRecipe = field(default_factory=DataRecipe)
