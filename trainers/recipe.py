@@ -82,7 +82,8 @@ class LogRecipe:
 class FinetuneRecipe:
     """What a run starts from, where that is a trained model; an empty foundation means random weights.
 
-    foundation is a path, PATH@HEAD for one head of several, and sha256 the checksum of its weights. learns are patterns
+    foundation is a run, a published name or a path, NAME@HEAD for one head of several, and sha256 the checksum of its
+    weights, by which it is found where the name leads nowhere. learns are patterns
     of the names of arrays that learn; with lora_rank above 0 only low-rank changes of all matrices do, times
     lora_alpha / lora_rank. head is what the new readout is called. e0 is reestimate (offsets to the foundation's,
     fitted on the labels), foundation, or as for data.e0.

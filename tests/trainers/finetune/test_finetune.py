@@ -20,11 +20,13 @@ from mlipdb.trainers.checkpoint import load_model, save_model
 from mlipdb.trainers.cookbook import load_recipe
 from mlipdb.trainers.finetune import STRATEGIES, ReplayChoice, strategy_recipe
 from mlipdb.trainers.foundation import start_model
+from mlipdb.trainers.foundation_place import foundation_name, foundation_place, placed, run_of
+from mlipdb.trainers.foundation_weights import fingerprint
 from mlipdb.trainers.models.heads import only_head
 from mlipdb.trainers.models.nequix import Nequix
 from mlipdb.trainers.prepare import prepare
 from mlipdb.trainers.replay_data import repeats
-from mlipdb.trainers.run_files import last_checkpoint
+from mlipdb.trainers.run_files import best_checkpoint, last_checkpoint
 from mlipdb.trainers.run_summary import summarise
 from mlipdb.trainers.runs import find_run
 from mlipdb.trainers.train import resume
@@ -72,8 +74,8 @@ def test_every_strategy_trains_what_it_says_from_a_foundation_to_a_finished_run(
     facts = find_run(db, result.name)
     chosen = facts.config["recipe"]["finetune"]
     assert (facts.state, facts.parent, facts.subset) == ("finished", "base", "target")
-    assert (chosen["strategy"], chosen["e0"], chosen["replay"]) == (
-        strategy, "reestimate", "kept" if strategy in REPLAYING else ""
+    assert (chosen["foundation"], chosen["strategy"], chosen["e0"], chosen["replay"]) == (
+        "base", strategy, "reestimate", "kept" if strategy in REPLAYING else ""
     )  # fmt: skip
     assert [entry["epoch"] for entry in result.metrics["epochs"]] == [1, 2]
     assert result.metrics["data"]["e0"]["rms_after"] <= result.metrics["data"]["e0"]["rms_before"]
@@ -109,7 +111,7 @@ def test_what_is_replayed_is_told_apart_and_has_a_head_of_its_own(tuned, strateg
 def test_at_step_0_the_model_predicts_what_the_foundation_does_but_for_the_reported_offsets(db, base, tuned):
     result = tuned("naive")
     offsets = result.metrics["data"]["e0"]["offsets"]
-    recipe = recipe_of(db, "whole-naive")
+    recipe = placed(db, recipe_of(db, "whole-naive"))
     prepared = prepare(db, load(db, "target"), recipe=recipe, teacher_id=None, devices=1, say=print)
     started, foundation = start_model(prepared, recipe, say=print), load_model(base)
     assert offsets
@@ -245,6 +247,28 @@ def test_a_run_does_not_go_on_from_a_foundation_that_was_changed(db, base, tune,
     shutil.copytree(hydrocarbon, place)
     with pytest.raises(TrainError, match=r"has other weights \(SHA-256 .*\) than the run was planned with"):
         resume(db, "changed", reporter=listener)
+
+
+def test_a_run_is_the_parent_however_it_was_named(db, base, tmp_path, monkeypatch):
+    best = best_checkpoint(base)
+    assert [run_of(db, name) for name in ("base", str(base), str(best), f"{base}@x", str(tmp_path))] == [
+        "base", "base", "base", "base", None
+    ]  # fmt: skip
+    monkeypatch.chdir(base.parent)
+    assert run_of(db, "base") == "base" == foundation_name(db, "base") == foundation_name(db, str(base))
+    monkeypatch.chdir(best.parent)
+    assert foundation_name(db, best.name) == str(best)
+
+
+def test_a_foundation_is_found_by_its_weights_where_its_name_leads_nowhere(db, base, tmp_path, monkeypatch):
+    best = best_checkpoint(base).resolve()
+    assert foundation_place(db, "/old/machine/base@x", sha256=fingerprint(base)) == f"{best}@x"
+    monkeypatch.setenv("MLIPDB_CACHE", str(tmp_path))
+    (tmp_path / "mine.nqx").write_bytes(b"weights")
+    sha256 = fingerprint(tmp_path / "mine.nqx")
+    assert foundation_place(db, "/old/machine/mine.nqx", sha256=sha256) == str(tmp_path / "mine.nqx")
+    with pytest.raises(TrainError, match=r"'/old/machine/mine\.nqx' is not there"):
+        foundation_place(db, "/old/machine/mine.nqx", sha256="0" * 64)
 
 
 def test_one_head_of_a_fine_tuned_model_is_fine_tuned_again(db, tune, tuned):
