@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from mlipdb.structures import SYMBOLS
+from mlipdb.labels import Label
+from mlipdb.structures import SYMBOLS, Structure
 from mlipdb.subsets.statistics import ForceScale
 from mlipdb.subsets.training_statistics import PartData
 from mlipdb.trainers.batching.packing import Sizes
@@ -57,11 +59,30 @@ class Survey:
         return PartData(self.compositions, self.energies, self.has_energy, edges, self.force_rms)
 
 
+class Found(NamedTuple):
+    """One structure, what is known of it, and how many edges and triplets it has; None where these are not counted."""
+
+    structure: Structure
+    label: Label | None
+    teacher: Label | None
+    edges: int
+    triplets: int | None
+
+
 def survey(records: Iterable[Record], *, energy: str) -> Survey:
     """Gather the facts of the records; energy names the labelled energy that counts."""
+    found = (
+        Found(each.structure, each.label, each.teacher, len(each.neighbours), each.neighbours.triplet_count)
+        for each in records
+    )
+    return survey_found(found, energy=energy)
+
+
+def survey_found(found: Iterable[Found], *, energy: str) -> Survey:
+    """The same where edges and triplets were counted before."""
     seen = _Seen()
-    for record in records:
-        seen.add(record, energy=energy)
+    for each in found:
+        seen.add(each, energy=energy)
     energies, has_energy = _masked(seen.energies)
     totals, has_total = _masked(seen.teacher_totals)
     sums, has_atomic = _masked(seen.atomic_sums)
@@ -103,33 +124,33 @@ class _Seen:
         self.includes_e0: set[bool] = set()
         self.element_sums = np.zeros((2, len(SYMBOLS)))
 
-    def add(self, record: Record, *, energy: str) -> None:
-        label, teacher = record.label, record.teacher
-        self.atoms.append(len(record.structure))
-        self.edges.append(len(record.neighbours))
-        self.triplets.append(record.neighbours.triplet_count)
-        self.compositions.append(record.structure.composition)
+    def add(self, found: Found, *, energy: str) -> None:
+        label, teacher = found.label, found.teacher
+        self.atoms.append(len(found.structure))
+        self.edges.append(found.edges)
+        self.triplets.append(found.triplets)
+        self.compositions.append(found.structure.composition)
         self.energies.append(None if label is None else getattr(label, energy))
         self.teacher_totals.append(None if teacher is None else teacher.energy_uncorrected)
         atomic = None if teacher is None else teacher.atomic_energies
         self.atomic_sums.append(None if atomic is None else float(atomic.sum()))
         if teacher is not None and atomic is not None:
             self.includes_e0.add(bool(teacher.atomic_energies_include_e0))
-            numbers, known = record.structure.atomic_numbers, self.element_sums.shape[1]
+            numbers, known = found.structure.atomic_numbers, self.element_sums.shape[1]
             self.element_sums[0] += np.bincount(numbers, weights=atomic, minlength=known)
             self.element_sums[1] += np.bincount(numbers, minlength=known)
         if teacher is not None and teacher.hessian_row_numbers is not None:
             self.hessian_rows += len(teacher.hessian_row_numbers)
-        self._add_derivatives(record)
+        self._add_derivatives(found)
 
-    def _add_derivatives(self, record: Record) -> None:
-        forces = None if record.label is None else record.label.forces
+    def _add_derivatives(self, found: Found) -> None:
+        forces = None if found.label is None else found.label.forces
         if forces is None:
             self.forces_missing += 1
         else:
             self.forces.add(forces)
-        if record.label is None or record.label.stress is None:
-            self.stress_missing += int(all(record.structure.pbc))
+        if found.label is None or found.label.stress is None:
+            self.stress_missing += int(all(found.structure.pbc))
 
 
 def _masked(

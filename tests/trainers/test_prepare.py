@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from sqlalchemy import select
 
@@ -15,6 +16,7 @@ from mlipdb.subsets import Request, training_statistics
 from mlipdb.subsets.subset import freeze, load
 from mlipdb.testing.samples import sample_records
 from mlipdb.testing.training import training_database
+from mlipdb.trainers.batching import records
 from mlipdb.trainers.prepare import prepare
 
 
@@ -143,3 +145,36 @@ def test_atomic_energies_of_one_composition_are_learnt_without_a_constant_for_ea
             left[number].append(energy)
     assert [sum(each) / len(each) for each in left.values()] == pytest.approx([0.0, 0.0], abs=0.02)
     db.close()
+
+
+def test_edges_are_counted_once_for_all_trainings(salts, tiny, monkeypatch):
+    frozen, listed, every = freeze(salts, "salts", filter="all", fractions=(50, 25, 25)), [], records.neighbours
+    monkeypatch.setattr(records, "neighbours", lambda *words, **more: listed.append(1) or every(*words, **more))
+
+    def digest(*settings):
+        before = len(listed)
+        made = prepare(salts, frozen, recipe=tiny(*settings), teacher_id=None, devices=1, say=print)
+        return made.digest, len(listed) - before
+
+    count = len(frozen.splits["train"]) + len(frozen.splits["validation"])
+    first, fresh = digest()
+    assert fresh == count
+    assert digest("seed=7", "data.cache_gib=0.5") == (first, 0)
+    assert digest("model.cutoff=3.5")[1] == count
+    kept = sorted((salts.path / "counts").iterdir())
+    assert len(kept) == 4
+    for file in kept:
+        file.write_bytes(file.read_bytes()[:-30])
+    assert digest() == (first, count)
+    assert digest() == (first, 0)
+
+
+def test_counts_of_other_structures_are_not_taken(salts, tiny):
+    frozen = freeze(salts, "salts", filter="all", fractions=(50, 25, 25))
+    made = [prepare(salts, frozen, recipe=tiny(), teacher_id=None, devices=1, say=print)]
+    for file in (salts.path / "counts").iterdir():
+        with np.load(file) as arrays:
+            wrong = {name: array + 1 for name, array in arrays.items()}
+        np.savez(file, **wrong)
+    made.append(prepare(salts, frozen, recipe=tiny(), teacher_id=None, devices=1, say=print))
+    assert made[0].digest == made[1].digest
