@@ -76,7 +76,7 @@ def _lines(found: "CheckpointFacts") -> Iterable[str]:
     if found.energy is not None:
         yield f"  {'learnt energy':20s} {found.energy}"
     if found.epoch is not None:
-        best = "" if found.best_epoch is None else f"; best epoch {found.best_epoch}, loss {found.best_loss:.4g}"
+        best = "" if found.best_loss is None else f"; best epoch {found.best_epoch}, loss {found.best_loss:.4g}"
         last = {None: "", True: ", the last checkpoint", False: ", not the last checkpoint"}[found.is_last]
         yield f"  {'after':20s} {found.epoch} whole epochs{last}{best}"
     yield from (f"  {name:20s} {value}" for name, value in found.settings.items())

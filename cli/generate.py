@@ -1,4 +1,4 @@
-"""`mlipdb generate`: structures made of stored ones, dimers, random crystals."""
+"""`mlipdb generate`: structures made of stored ones, dimers, trimers, random crystals."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from mlipdb.cli.context import JsonOption, open_database, show_json, talk
 
 def generate(
     context: typer.Context,
-    kind: Annotated[str, typer.Argument(help="rattled, strained, compressed, dimers or crystals.")],
+    kind: Annotated[str, typer.Argument(help="rattled, strained, compressed, dimers, trimers or crystals.")],
     count: Annotated[int, typer.Option(min=1, help="How many; a larger number adds to those that are there.")],
     name: Annotated[str, typer.Option(help="What to call the source that they become.")],
     source: Annotated[
@@ -17,15 +17,16 @@ def generate(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed makes others.")] = 0,
     elements: Annotated[
-        str | None, typer.Option(help="Of dimers and crystals, as in 'Na Cl'; default: those of --from.")
+        str | None, typer.Option(help="Of dimers, trimers and crystals, as in 'Na Cl'; default: those of --from.")
     ] = None,
     sigma: Annotated[float, typer.Option(help="rattled: width of each displacement in Å.")] = 0.1,
     strain: Annotated[float, typer.Option(help="strained: the largest component.")] = 0.05,
     nearest: Annotated[
-        float, typer.Option(help="compressed, dimers: shortest distance over the sum of covalent radii, at least.")
+        float,
+        typer.Option(help="compressed, dimers, trimers: shortest distance over the sum of covalent radii, at least."),
     ] = 0.5,
-    farthest: Annotated[float, typer.Option(help="compressed, dimers: the same, at most.")] = 1.0,
-    box: Annotated[float, typer.Option(help="dimers: edge of the cube round each in Å.")] = 20.0,
+    farthest: Annotated[float, typer.Option(help="compressed, dimers, trimers: the same, at most.")] = 1.0,
+    box: Annotated[float, typer.Option(help="dimers, trimers: edge of the cube round each in Å.")] = 20.0,
     atoms: Annotated[int, typer.Option(min=1, help="crystals: atoms in a cell, at most.")] = 12,
     json: JsonOption = False,
 ) -> None:

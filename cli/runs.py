@@ -116,6 +116,9 @@ def _tuning(run: "RunFacts") -> dict[str, str]:
         "fine-tuning": recipe["strategy"],
         "foundation": f"{recipe['foundation']}, weights {recipe['sha256'][:12]}",
     }
+    fitted = run.metrics.get("data", {}).get("e0")
+    found["E0"] = recipe["e0"]
+    found["E0"] += f", {len(fitted['offsets'])} offsets of rank {fitted['rank']}" if fitted else ""
     found |= {"replay": f"{recipe['replay']}, weight {recipe['replay_weight']:g}"} if recipe["replay"] else {}
     return found | ({"stopped": run.metrics["stopped"]} if "stopped" in run.metrics else {})
 

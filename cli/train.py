@@ -15,7 +15,7 @@ def train(
     context: typer.Context,
     subset: Annotated[str | None, typer.Option(help="A frozen subset or a filter, which is frozen first.")] = None,
     model: Annotated[str | None, typer.Option(help="The student's architecture; else the recipe's.")] = None,
-    recipe: Annotated[str, typer.Option(help="A name that `mlipdb recipe list` shows, or a .toml file.")] = "nano",
+    recipe: Annotated[str | None, typer.Option(help="From `mlipdb recipe list`, or a .toml file; else nano.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Method to distil from: its name or number.")] = None,
     align: Annotated[str | None, typer.Option(help="Teacher's energies to the labels': least-squares or none.")] = None,
@@ -42,10 +42,10 @@ def train(
     settings = _settings(setting, model=model, align=align, kernel=kernel)
     reporter = make_reporter(sys.stderr)
     if subset is not None and resume is None:
-        chosen = load_recipe(recipe, settings=settings)
+        chosen = load_recipe(recipe or "nano", settings=settings)
         db, taught = open_database(context), {"teacher": teacher, "name": name}
         result = start(db, subset, recipe=chosen, reporter=reporter, accept_labels=accept_labels, **taught)
-    elif resume is not None and not (subset or settings or teacher or name):
+    elif resume is not None and not (subset or settings or teacher or name or recipe or accept_labels):
         result = go_on(open_database(context), resume, reporter=reporter)
     else:
         raise typer.BadParameter(

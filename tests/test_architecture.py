@@ -18,7 +18,8 @@ LAYERS = (
     (
         "mlipdb.trainers", "mlipdb.trainers.loop", "mlipdb.trainers.train", "mlipdb.trainers.report",
         "mlipdb.trainers.forgetting",
-        "mlipdb.trainers.calculator", "mlipdb.trainers.found_model", "mlipdb.trainers.checkpoint_facts",
+        "mlipdb.trainers.calculator", "mlipdb.trainers.found_model", "mlipdb.trainers.foundation_place",
+        "mlipdb.trainers.checkpoint_facts",
     ),
     ("mlipdb.teachers",),
     (

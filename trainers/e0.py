@@ -11,6 +11,10 @@ from mlipdb.structures import SYMBOLS
 from mlipdb.subsets.statistics import composition_matrix
 from mlipdb.trainers.student import DataFacts
 
+CLEAR = 1e-2  # of the largest singular value of the compositions; directions below it tell elements apart only weakly
+SURE = 10.0  # times what is left per structure: only more than that makes an offset along a weak direction
+NOISE = 0.005  # eV/atom that are left at least, however few structures there are to see it
+
 FROM_LABELS = "reestimate"
 UNCHANGED = "foundation"
 
@@ -19,9 +23,9 @@ UNCHANGED = "foundation"
 class ReferenceShift:
     """What is added to E0 of each element, in eV; elements that are not named keep theirs.
 
-    structures counts those with a label; rank is that of their compositions, where it is below the number of elements
-    the data do not decide all of the offsets. rms_before and rms_after are of (label - prediction) per atom in eV/atom;
-    None where no structure has an energy.
+    structures counts those with a label; rank how many combinations of elements their compositions decide: below the
+    number of elements the data leave some of the offsets open. rms_before and rms_after are of (label - prediction)
+    per atom in eV/atom; None where no structure has an energy.
     """
 
     mode: str
@@ -77,16 +81,35 @@ def reestimated(
 
     The mean per atom comes off first, and what remains gets the smallest offsets that fit: where the compositions tell
     elements apart that changes nothing; where all are one composition, every element gets the same offset; and what
-    the data leave open stays as near to that as it can. Without energies there are no offsets.
+    the data leave open stays as near to that as it can. Compositions that are nearly alike leave open what only noise
+    would decide: a difference of meV over a thousandth of an element more is an offset of electronvolts. Without
+    energies there are no offsets.
     """
     if not len(differences):
         return _measured(FROM_LABELS, {}, differences, compositions)
     numbers, counts = composition_matrix(compositions)
     atoms = counts.sum(axis=1)
     mean = float(np.mean(differences / atoms))
-    rest, *_ = np.linalg.lstsq(counts / atoms[:, None], differences / atoms - mean, rcond=None)
+    rest, rank = _decided(counts / atoms[:, None], differences / atoms - mean)
     offsets = {int(number): mean + float(offset) for number, offset in zip(numbers, rest, strict=True)}
-    return _measured(FROM_LABELS, offsets, differences, compositions)
+    return replace(_measured(FROM_LABELS, offsets, differences, compositions), rank=rank)
+
+
+def _decided(
+    shares: Float64[np.ndarray, "structures elements"], wanted: Float64[np.ndarray, " structures"]
+) -> tuple[Float64[np.ndarray, " elements"], int]:
+    """Smallest least-squares solution along the directions that the data decide, and how many these are.
+
+    They are those that are clear, and a weak one where what it explains is far more than all of them leave.
+    """
+    left, values, right = np.linalg.svd(shares, full_matrices=False)
+    along = left.T @ wanted
+    real = values > max(shares.shape) * np.finfo(np.float64).eps * values[0]
+    spare = len(wanted) - int(real.sum())
+    unexplained = wanted - left[:, real] @ along[real]
+    noise = max(NOISE, float(np.sqrt(unexplained @ unexplained / spare))) if spare > 0 else np.inf
+    taken = real & ((values >= CLEAR * values[0]) | (np.abs(along) > SURE * noise))
+    return right[taken].T @ (along[taken] / values[taken]), int(taken.sum())
 
 
 def given(
@@ -117,7 +140,7 @@ def _measured(
         mode=mode,
         offsets=dict(offsets),
         structures=len(differences),
-        rank=int(np.linalg.matrix_rank(counts / atoms[:, None])),
+        rank=int(np.linalg.matrix_rank(counts / atoms[:, None], rtol=CLEAR)),
         rms_before=_rms(differences / atoms),
         rms_after=_rms((differences - np.array(moved, dtype=np.float64)) / atoms),
     )

@@ -26,10 +26,14 @@ from mlipdb.trainers.progress import EpochEnd, Reporter, StepProgress, errors_te
 from mlipdb.trainers.recipe import Recipe
 from mlipdb.trainers.step import Outcome, TrainState, make_evaluate_step, make_train_step
 from mlipdb.trainers.train_state import first_state, keep_state
-from mlipdb.trainers.watch import reason_to_stop
+from mlipdb.trainers.watch import may_be_best, reason_to_stop
 
 Group = tuple[PlannedBatch, ...]
 OnEpoch = Callable[[Position], None]
+LOOK = (
+    "The checkpoint before it is kept; look at those structures (mlipdb show ID), or lower optimizer.learning_rate or "
+    "optimizer.clip_norm"
+)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -59,8 +63,9 @@ def run_training(run: Run, *, resume: bool) -> Position:
         run.prepared, run.recipe, folder=run.folder, devices=run.devices, resume=resume, say=run.reporter.say
     )
     tuned = run.recipe.finetune
-    train_losses = make_losses(run.weights, replay_weight=tuned.replay_weight)
-    validation_losses = make_losses(run.recipe.loss)
+    settings = run.recipe.loss_settings
+    train_losses = make_losses(run.weights, settings=settings, replay_weight=tuned.replay_weight)
+    validation_losses = make_losses(run.recipe.loss, settings=settings)
     optimizer, mesh = make_optimizer(run.recipe.optimizer), run.devices.mesh
     progress = StepProgress(total_epochs=run.recipe.epochs)
     with Background() as saving:
@@ -72,6 +77,9 @@ def run_training(run: Run, *, resume: bool) -> Position:
         )
         if tuned.foundation and position.start is None:
             position.start = _start(run, steps, state)
+            if tuned.replay_bound:  # the one model that surely is within the bound
+                position.take_start(_watched(run, train={}, validation=position.start["validation"]))
+                _save(run, steps, state, position=position, best=True)
         while position.epoch < run.recipe.epochs and stopped(run.recipe, position) is None:
             state = _train_epoch(run, steps, state=state, position=position, progress=progress)
             _end_epoch(run, steps, state=state, position=position)
@@ -143,8 +151,7 @@ def _settle(
     if not bool(outcome.finite):
         raise TrainError(
             f"loss {float(outcome.loss)} or its gradient is not finite in epoch {position.epoch + 1}, "
-            f"{_culprits(run, outcome, group)}. The checkpoint before it is kept; look at those structures "
-            "(mlipdb show ID), or lower optimizer.learning_rate or optimizer.clip_norm"
+            f"{_culprits(run, outcome, group, part=run.prepared.train)}. {LOOK}"
         )
     steps.saving.poll()
     add_up(position.terms, _in_order(outcome.terms, names=steps.losses.names))
@@ -162,9 +169,9 @@ def _in_order(terms: Mapping[str, Any], *, names: Sequence[str]) -> dict[str, An
     return {name: terms[name] for name in [*names, *(REPLAYED + name for name in names)] if name in terms}
 
 
-def _culprits(run: Run, outcome: Outcome, group: Group) -> str:
+def _culprits(run: Run, outcome: Outcome, group: Group, *, part: Part) -> str:
     """The structures whose labels or predictions are not finite; all of the group where that says nothing."""
-    ids, flags = run.prepared.train.feed.ids, np.asarray(outcome.sound)
+    ids, flags = part.feed.ids, np.asarray(outcome.sound)
     taken = [(batch, own) for batch, own in zip(run.devices.batches(group), flags, strict=True) if batch is not None]
     everyone = sorted(int(number) for batch, _ in taken for number in ids[batch.members])
     unsound = sorted(int(number) for batch, own in taken for number in ids[batch.members][~own[: len(batch.members)]])
@@ -183,7 +190,8 @@ def _end_epoch(run: Run, steps: _Steps, *, state: TrainState, position: Position
     if run.prepared.replay is not None:
         entry["replay"] = {"train": replayed, "validation": _validate_replay(run, steps, state) if due else None}
     position.history.append(entry)
-    better = position.take_if_best(_watched(run, train=train, validation=validation))
+    allowed = may_be_best(run.recipe.finetune, entry, start=position.start)
+    better = position.take_if_best(_watched(run, train=train, validation=validation) if allowed else None)
     position.next_epoch()
     _save(run, steps, state, position=position, best=better)
     run.reporter.epoch(EpochEnd(entry=entry, epochs=run.recipe.epochs, best=better))
@@ -224,7 +232,7 @@ def _watched(run: Run, *, train: Mapping[str, Any], validation: Mapping[str, Any
     """The loss that chooses the best epoch: validation's, or the training loss where nothing validates."""
     if validation is not None:
         return float(validation["loss"])
-    return None if len(run.prepared.validation.sizes) else float(train["loss"])
+    return None if len(run.prepared.validation.sizes) or not train else float(train["loss"])
 
 
 def _validate(run: Run, steps: _Steps, state: TrainState) -> dict[str, float | None] | None:
@@ -239,15 +247,24 @@ def _validate_replay(run: Run, steps: _Steps, state: TrainState) -> dict[str, fl
 
 
 def _evaluated(run: Run, steps: _Steps, state: TrainState, *, part: Part, head: int) -> dict[str, float | None] | None:
-    """Loss and errors of the averaged model on the structures of a part, all of one head."""
+    """Loss and errors of the averaged model on the structures of a part, all of one head.
+
+    Raises TrainError with the structures of a batch where they are not finite: nothing can be compared with that.
+    """
     if not len(part.sizes):
         return None
     model = state.averaged_model
     terms: dict[str, list[float]] = {}
     errors: dict[str, list[float]] = {}
     groups = group_by_devices(plan_in_order(part.sizes, run.prepared.shapes), run.devices.count)
-    for fed in _fed(part, groups, devices=run.devices, epoch=0):
+    for group, fed in zip(groups, _fed(part, groups, devices=run.devices, epoch=0), strict=True):
         outcome = steps.evaluate(model, run.devices.spread(fed.batch))
+        numbers = [float(outcome.loss), *(float(value) for sums in outcome.errors.values() for value in sums)]
+        if not np.isfinite(numbers).all():
+            raise TrainError(
+                f"loss {float(outcome.loss)} or an error is not finite in validation, "
+                f"{_culprits(run, outcome, group, part=part)}. {LOOK}"
+            )
         add_up(terms, outcome.terms)
         add_up(errors, outcome.errors)
     terms, errors = split_heads(terms)[head], split_heads(errors)[head]

@@ -44,7 +44,7 @@ class Pace:
         if self.recipe.optimizer.schedule == "plateau" and now < before:
             lines.append(f"force error on a plateau: learning rate {before:.3g} -> {now:.3g}")
         if after.slowed < self.slowed:
-            lines.append(f"force error on what is replayed above its limit: learning rate times {after.slowed:g}")
+            lines.append(f"error on what is replayed above its limit: learning rate times {after.slowed:g}")
         return lines
 
 

@@ -1,6 +1,6 @@
 """How far a model is from the labels of a list of structures: totals of forces and stress, energies one by one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int64
 
+from mlipdb.labels import Label
 from mlipdb.subsets.statistics import E0Fit
 from mlipdb.trainers.batching.feed import Feed
 from mlipdb.trainers.batching.packing import choose_shapes, plan_in_order
@@ -69,20 +70,25 @@ def baseline_errors(
     fit: E0Fit, source: RecordSource, ids: Int64[np.ndarray, " structures"], *, energy: str
 ) -> PartErrors:
     """Errors of E0 alone: energies are sums of E0 (0 for elements without one), forces and stress are 0."""
-    records = list(source.stream(ids))
-    found = survey(records, energy=energy)
     known = dict(zip(fit.atomic_numbers.tolist(), fit.e0.tolist(), strict=True))
-    predicted = [sum(known.get(z, 0.0) * n for z, n in each.items()) for each in found.compositions]
+    errors: list[float] = []
+    compositions: list[Mapping[int, int]] = []
     totals: dict[str, list[float]] = {}
-    for record in records:
-        add_up(totals, _zero_sums(record))
-    return _part_errors(found, np.array(predicted, dtype=np.float64), totals=totals)
+    for structure, label in source.labels(ids):
+        add_up(totals, _zero_sums(label))
+        labelled = None if label is None else getattr(label, energy)
+        if labelled is not None:
+            compositions.append(composition := structure.composition)
+            errors.append(sum(known.get(z, 0.0) * n for z, n in composition.items()) - labelled)
+    energies = np.array(errors, dtype=np.float64)
+    return PartErrors(structures=len(ids), energies=energies, compositions=tuple(compositions), totals=totals)
 
 
-def _known(source: RecordSource, ids: Int64[np.ndarray, " structures"], *, model: AbstractModel) -> list[Record]:
-    records = list(source.stream(ids))
-    require_elements(model, (record.structure for record in records))
-    return records
+def _known(source: RecordSource, ids: Int64[np.ndarray, " structures"], *, model: AbstractModel) -> Iterator[Record]:
+    """The records, one after another: no more of them are held than the source keeps."""
+    for record in source.stream(ids):
+        require_elements(model, [record.structure])
+        yield record
 
 
 def _part_errors(
@@ -103,9 +109,8 @@ def _errors(model: AbstractModel, batch: Batch) -> tuple[Float[Array, " graphs"]
     return prediction.energy, error_sums(prediction, batch)
 
 
-def _zero_sums(record: Record) -> dict[str, tuple[float, float, int]]:
+def _zero_sums(label: Label | None) -> dict[str, tuple[float, float, int]]:
     """Sums of |label|, label² and the count, of one structure's forces and stress."""
-    label = record.label
     arrays = {} if label is None else {"forces": label.forces, "stress": label.stress}
     return {
         name: (float(np.abs(array).sum()), float(np.square(array).sum()), array.size)

@@ -1,5 +1,6 @@
 """Where a training is: what must be remembered beside the arrays to go on as if nothing had happened."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -41,8 +42,12 @@ class Position:
         self.terms, self.errors = {}, {}
 
     def take_if_best(self, loss: float | None) -> bool:
-        """Note the loss of the epoch that ends when it is the lowest so far; None is no candidate."""
-        if loss is None or (self.best_loss is not None and loss >= self.best_loss):
+        """Note the loss of the epoch that ends when it is the lowest so far; None is no candidate, nor is NaN."""
+        if loss is None or math.isnan(loss) or (self.best_loss is not None and loss >= self.best_loss):
             return False
         self.best_loss, self.best_epoch = loss, self.epoch + 1
         return True
+
+    def take_start(self, loss: float | None) -> None:
+        """Let the model before the first step be the best until another is better: epoch 0."""
+        self.best_loss, self.best_epoch = loss, 0

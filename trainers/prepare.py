@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
 from sqlalchemy import select
 
 from mlipdb.catalog import StructureElement, SubsetMember
@@ -27,13 +26,13 @@ from mlipdb.subsets.training_statistics import (
     kept_statistics,
     one_method,
 )
-from mlipdb.trainers.alignment import Alignment, align
+from mlipdb.trainers.alignment import Alignment
 from mlipdb.trainers.batching.feed import Feed, Replay
 from mlipdb.trainers.batching.oversized import oversized_text
 from mlipdb.trainers.batching.packing import Sizes, choose_shapes, joined
 from mlipdb.trainers.batching.pad import GraphShape
 from mlipdb.trainers.batching.targets import Convention
-from mlipdb.trainers.conventions import check_conventions, unaligned_words
+from mlipdb.trainers.conventions import check_conventions
 from mlipdb.trainers.devices import from_first
 from mlipdb.trainers.found_part import FoundPart, Reading, find_part
 from mlipdb.trainers.foundation_reference import reference_shift
@@ -43,6 +42,7 @@ from mlipdb.trainers.recipe import Recipe
 from mlipdb.trainers.replay_data import ReplayData, find_replay, repeats
 from mlipdb.trainers.student import DataFacts, data_facts, student_edges
 from mlipdb.trainers.survey import Survey
+from mlipdb.trainers.teacher_alignment import align_teacher
 from mlipdb.trainers.teacher_forces import teacher_forces_mae
 
 Say = Callable[[str], None]
@@ -128,10 +128,14 @@ def prepare(
         facts = shift.applied(foundation_facts(foundation))
         say(shift.text)
     unseen = _unseen(data.train.survey, elements, say=say)
-    alignment = None if teacher_id is None else _align_teacher(data.train.survey, recipe=recipe, say=say)
+    alignment = None
+    if teacher_id is not None:
+        alignment = align_teacher(data.train.survey, e0=_e0(facts), recipe=recipe, say=say)
     forces_mae = _teacher_forces_mae(db, subset, recipe=recipe, teacher_id=teacher_id, say=say)
     rows = 0 if teacher_id is None else recipe.distillation.rows_per_structure
     report = _report(data, facts=facts, unseen=unseen, alignment=alignment)
+    report |= {} if teacher_id is None else {"hessian_rows": data.train.survey.hessian_rows}
+    report["batch"] = _batch(recipe, devices)
     report |= {} if shift is None else {"e0": shift.describe()}
     return Prepared(
         **_parts(data, convention=_convention(facts, alignment, recipe=recipe), recipe=recipe, rows=rows, say=say),
@@ -277,11 +281,28 @@ def _part(
 def _shapes(parts: list[FoundPart], *, recipe: Recipe, devices: int, say: Say) -> tuple[GraphShape, ...]:
     """Shapes for all parts, so that validation compiles no more of them; a step's graphs are shared by devices."""
     sizes = joined([part.survey.sizes for part in parts])
-    graphs, edges = max(1, recipe.batch.graphs // devices), recipe.batch.edges // devices
+    graphs, edges = _share(recipe, devices)
+    if not edges and graphs * devices != recipe.batch.graphs:
+        say(
+            f"a step has {graphs * devices} structures on average, {graphs} for each of {devices} devices, and not the "
+            f"{recipe.batch.graphs} of batch.graphs, which is no multiple of the devices"
+        )
     shapes = choose_shapes(sizes, graphs=graphs, edges=edges)
     if text := oversized_text(sizes, np.concatenate([part.ids for part in parts]), shapes=shapes):
         say(text)
     return shapes
+
+
+def _share(recipe: Recipe, devices: int) -> tuple[int, int]:
+    """What of batch.graphs and batch.edges one device has; edges stay 0 where the recipe gives none."""
+    graphs, edges = recipe.batch.graphs // devices, recipe.batch.edges // devices
+    return max(1, graphs), max(1, edges) if recipe.batch.edges else 0
+
+
+def _batch(recipe: Recipe, devices: int) -> dict[str, int]:
+    """What a step really has over all devices, on average."""
+    graphs, edges = _share(recipe, devices)
+    return {"devices": devices} | ({"edges": edges * devices} if edges else {"graphs": graphs * devices})
 
 
 def _check_labels(found: Survey, *, recipe: Recipe) -> None:
@@ -310,34 +331,15 @@ def _unseen(train: Survey, elements: Iterable[int], *, say: Say) -> list[str]:
     return unseen
 
 
-def _align_teacher(found: Survey, *, recipe: Recipe, say: Say) -> Alignment:
-    """How label energies differ from the sums of the teacher's atomic energies, over structures that have both."""
-    both = found.has_energy & found.has_atomic_energies
-    if not both.any():
-        raise TrainError(
-            "the teacher has labelled no structure to train on with atomic energies; run mlipdb label with this "
-            "--teacher and --subset first"
-        )
-    if found.hessian_rows == 0 and recipe.distillation.loss.get("hessian_rows"):
-        say("the teacher's labels hold no Hessian rows: that term counts nothing (mlipdb label --hessian-rows 4)")
-    totals = (found.energies - found.teacher_totals)[both] if found.has_teacher_total[both].all() else None
-    differences = (found.energies - found.atomic_sums)[both]
-    alignment = align(differences, _where(found.compositions, both), before=totals)
-    say(
-        f"teacher: {int(both.sum())} of {len(found)} structures to train on are labelled; energies differ from the "
-        f"labels by {1e3 * alignment.rms_before:.1f} meV/atom rms, {1e3 * alignment.rms_after:.1f} after alignment"
-    )
-    if recipe.distillation.alignment == "none" and alignment.conventions_differ:
-        say(f"WARNING: {unaligned_words(alignment, energy=recipe.data.energy)}")
-    return alignment
-
-
 def _convention(facts: DataFacts, alignment: Alignment | None, *, recipe: Recipe) -> Convention:
     offsets = None
     if alignment is not None and recipe.distillation.alignment == "least-squares":
         offsets = {number: alignment.offsets.get(number, 0.0) for number in facts.atomic_numbers}
-    e0 = dict(zip(facts.atomic_numbers, facts.e0, strict=True))
-    return Convention(energy=recipe.data.energy, e0=e0, offsets=offsets)
+    return Convention(energy=recipe.data.energy, e0=_e0(facts), offsets=offsets)
+
+
+def _e0(facts: DataFacts) -> dict[int, float]:
+    return dict(zip(facts.atomic_numbers, facts.e0, strict=True))
 
 
 def _report(data: _Data, *, facts: DataFacts, unseen: list[str], alignment: Alignment | None) -> dict[str, Any]:
@@ -357,13 +359,8 @@ def _report(data: _Data, *, facts: DataFacts, unseen: list[str], alignment: Alig
     if alignment is not None:
         report["alignment"] = alignment.describe()
         report["without_label"]["atomic_energies"] = int((~train.has_atomic_energies).sum())
-        report["hessian_rows"] = train.hessian_rows
     if data.replay is not None:
         sizes = {"train": len(data.replay.train.survey), "validation": len(data.replay.validation.survey)}
         times = 1 + repeats(len(train), sizes["train"])
         report["replay"] = {"structures": sizes, "method": data.replay.method, "target_times": times}
     return report
-
-
-def _where(compositions: tuple[dict[int, int], ...], chosen: Bool[np.ndarray, " structures"]) -> list[dict[int, int]]:
-    return [composition for composition, taken in zip(compositions, chosen, strict=True) if taken]

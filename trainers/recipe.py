@@ -82,7 +82,8 @@ class LogRecipe:
 class FinetuneRecipe:
     """What a run starts from, where that is a trained model; an empty foundation means random weights.
 
-    foundation is a path, PATH@HEAD for one head of several, and sha256 the checksum of its weights. learns are patterns
+    foundation is a run, a published name or a path, NAME@HEAD for one head of several, and sha256 the checksum of its
+    weights, by which it is found where the name leads nowhere. learns are patterns
     of the names of arrays that learn; with lora_rank above 0 only low-rank changes of all matrices do, times
     lora_alpha / lora_rank. head is what the new readout is called. e0 is reestimate (offsets to the foundation's,
     fitted on the labels), foundation, or as for data.e0.
@@ -90,8 +91,9 @@ class FinetuneRecipe:
     replay names a frozen subset, replay_method the method of its labels (empty: those that came with the structures),
     replay_energy which of their energies (empty: data.energy); their mean loss counts replay_weight times beside the
     target's. When the replay force error of validation is above replay_bound times that at the start and above
-    replay_allowance (meV/Å), the run stops, or lowers its rate to half; bound 0 for never. patience ends the run after
-    as many validations without a better one; 0 for never.
+    replay_allowance (meV/Å), or the energy error so and above replay_energy_allowance (meV/atom), the run stops, or
+    lowers its rate to half, and that epoch's model is not the one to use; bound 0 for never. patience ends the run
+    after as many validations without a better one; 0 for never.
     """
 
     foundation: str = ""
@@ -108,6 +110,7 @@ class FinetuneRecipe:
     replay_weight: float = 1.0
     replay_bound: float = 0.0
     replay_allowance: float = 10.0
+    replay_energy_allowance: float = 5.0
     replay_action: Literal["stop", "lower"] = "stop"
     patience: int = 0
 
@@ -116,6 +119,7 @@ class FinetuneRecipe:
 class Recipe:
     """Every setting of a run. model holds the entry point of `mlipdb.models` and that model's own options.
 
+    loss_settings holds, by loss, what that loss has beside its weight, such as delta of a Huber loss.
     loss_schedule holds points [epoch, factor] for a loss, on whose weight the factor is: linear in between, constant
     before the first and after the last. kernel is what computes the convolutions of a Nequix.
     """
@@ -127,6 +131,7 @@ class Recipe:
     model: dict[str, Any] = field(default_factory=lambda: {"name": "nequix"})
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     loss: dict[str, float] = field(default_factory=lambda: {"energy_mae": 20.0, "forces_l2": 20.0, "stress_mae": 5.0})
+    loss_settings: dict[str, dict[str, float]] = field(default_factory=dict)
     loss_schedule: dict[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
     distillation: DistillationRecipe = field(default_factory=DistillationRecipe)
     data: DataRecipe = field(default_factory=DataRecipe)

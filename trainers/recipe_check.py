@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from mlipdb import registry
 from mlipdb.errors import ConfigError, did_you_mean
+from mlipdb.trainers.loss_settings import make_loss
 from mlipdb.trainers.recipe import FinetuneRecipe, Recipe
 
 
@@ -24,6 +25,9 @@ def check_recipe(recipe: Recipe) -> None:
             "set optimizer.name=adamw or optimizer.amsgrad=false"
         )
     _check_finetune(recipe.finetune)
+    for loss, settings in recipe.loss_settings.items():
+        _check_weighed(recipe, loss, key=f"loss_settings.{loss}")
+        make_loss(loss, settings)
     for loss, points in recipe.loss_schedule.items():
         _check_schedule(recipe, loss, points)
 
@@ -60,6 +64,7 @@ def _check_finetune(recipe: FinetuneRecipe) -> None:
         "replay_weight": recipe.replay_weight,
         "replay_bound": recipe.replay_bound,
         "replay_allowance": recipe.replay_allowance,
+        "replay_energy_allowance": recipe.replay_energy_allowance,
         "patience": recipe.patience,
     }
     for key, value in not_negative.items():
@@ -70,14 +75,19 @@ def _check_finetune(recipe: FinetuneRecipe) -> None:
     _require(plain, "finetune.head", repr(recipe.head), "must be of letters, digits, dots, - and _")
 
 
-def _check_schedule(recipe: Recipe, loss: str, points: Sequence[Sequence[float]]) -> None:
-    key = f"loss_schedule.{loss}"
-    weighed = sorted(name for name, weight in (recipe.loss | recipe.distillation.loss).items() if weight)
+def _check_weighed(recipe: Recipe, loss: str, *, key: str) -> None:
+    names = (*recipe.loss.items(), *recipe.distillation.loss.items())
+    weighed = sorted({name for name, weight in names if weight})
     if loss not in weighed:
         raise ConfigError(
             f"recipe key {key!r} is of a loss without a weight.{did_you_mean(loss, weighed)} With one: "
             f"{', '.join(weighed)}"
         )
+
+
+def _check_schedule(recipe: Recipe, loss: str, points: Sequence[Sequence[float]]) -> None:
+    key = f"loss_schedule.{loss}"
+    _check_weighed(recipe, loss, key=key)
     right = all(len(point) == 2 and point[1] >= 0 for point in points)
     ascending = right and all(first[0] <= second[0] for first, second in pairwise(points))
     words = "must be points [epoch, factor], epochs ascending and factors not below 0, such as [[0, 1.0], [50, 0.1]]"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from mlipdb.database import Database
-from mlipdb.errors import TrainError
+from mlipdb.errors import ConfigError, TrainError
 from mlipdb.methods import find_method
 from mlipdb.subsets import subset as subsets
 from mlipdb.subsets.training_statistics import one_method
@@ -48,6 +48,8 @@ def find_replay(db: Database, recipe: Recipe, *, foundation: AbstractModel, read
             f"no structure to train on of replay subset {tuned.replay!r} has {energy}; choose another with "
             "--set finetune.replay_energy=… or finetune.replay_method=NUMBER"
         )
+    if tuned.replay_bound:
+        _check_bound(validation, name=tuned.replay)
     e0 = dict(zip(foundation.atomic_numbers, foundation.e0.tolist(), strict=True))
     return ReplayData(
         train=train,
@@ -55,6 +57,17 @@ def find_replay(db: Database, recipe: Recipe, *, foundation: AbstractModel, read
         convention=Convention(energy=energy, e0=e0),
         method=db.method(method).name,
     )
+
+
+def _check_bound(validation: FoundPart, *, name: str) -> None:
+    """Raise ConfigError where nothing would tell that the bound is broken."""
+    structures = len(validation.ids)
+    if validation.survey.forces_missing == structures:
+        what = "no structure to validate with" if not structures else "no forces on what it is validated with"
+        raise ConfigError(
+            f"finetune.replay_bound cannot be measured: replay subset {name!r} has {what}; freeze it with a validation "
+            "part that has forces, let some be picked (--replay-size), or set finetune.replay_bound=0"
+        )
 
 
 def repeats(targets: int, replayed: int) -> int:

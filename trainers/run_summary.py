@@ -56,6 +56,8 @@ def best_entry(run: RunFacts) -> Mapping[str, Any] | None:
     """What is known of the epoch whose checkpoint is used: the best, else the last; None before the first."""
     epochs: Sequence[Mapping[str, Any]] = run.metrics.get("epochs", ())
     best = run.metrics.get("best", {}).get("epoch")
+    if best == 0:  # of a fine-tuning that found nothing better than what it started with
+        return {"epoch": 0, "train": None, **run.metrics.get("start", {})}
     return next((entry for entry in epochs if entry["epoch"] == best), epochs[-1] if epochs else None)
 
 

@@ -53,13 +53,13 @@ def check_trackers(log: LogRecipe) -> None:
         )
 
 
-def make_trackers(log: LogRecipe, folder: Path, *, config: Mapping[str, Any]) -> list[Reporter]:
-    """What the recipe asks for, in the run's folder; config goes to those that keep settings."""
+def make_trackers(log: LogRecipe, folder: Path, *, config: Mapping[str, Any], database: str) -> list[Reporter]:
+    """What the recipe asks for, in the run's folder; config goes to those that keep settings, database is its id."""
     trackers: list[Reporter] = [PaceLog(folder)]
     if log.tensorboard:
         trackers.append(TensorBoard(folder))
     if log.wandb:
-        trackers.append(WeightsAndBiases(folder, project=log.wandb, config=config))
+        trackers.append(WeightsAndBiases(folder, project=log.wandb, config=config, database=database))
     return trackers
 
 
@@ -108,10 +108,14 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """The same numbers in a project of Weights & Biases, which is told of by its own settings, such as WANDB_MODE."""
+    """The same numbers in a project of Weights & Biases, which is told of by its own settings, such as WANDB_MODE.
 
-    def __init__(self, folder: Path, *, project: str, config: Mapping[str, Any]) -> None:
+    database is the database's id: runs of the same name in two databases stay apart in one project.
+    """
+
+    def __init__(self, folder: Path, *, project: str, config: Mapping[str, Any], database: str) -> None:
         self._folder, self._project, self._config = folder, project, dict(config)
+        self._id = f"{folder.name}-{database}"
         self._run: Any = None
 
     def say(self, text: str) -> None:
@@ -124,7 +128,7 @@ class WeightsAndBiases:
 
             name, folder = self._folder.name, str(self._folder)
             self._run = wandb.init(
-                project=self._project, name=name, id=name, resume="allow", dir=folder, config=self._config
+                project=self._project, name=name, id=self._id, resume="allow", dir=folder, config=self._config
             )
         if progress.step % EVERY == 0:
             numbers = {"step/loss": progress.loss, "step/structures_per_second": progress.rate}

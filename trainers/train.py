@@ -12,6 +12,7 @@ from mlipdb.subsets import subset as subsets
 from mlipdb.subsets.subset import FrozenSubset
 from mlipdb.trainers.cookbook import load_recipe, save_recipe
 from mlipdb.trainers.devices import all_devices, from_first, is_first, others_needed, require_same
+from mlipdb.trainers.foundation_place import placed
 from mlipdb.trainers.loop import Run, run_training, stopped
 from mlipdb.trainers.position import Position
 from mlipdb.trainers.prepare import Prepared, Say, label_method, prepare
@@ -186,7 +187,8 @@ def _make_folder(folder: Path, *, recipe: Recipe) -> None:
 
 def _guarded(db: Database, plan: _Plan, *, reporter: Reporter, go_on: bool) -> TrainResult:
     """Run; when it fails or is interrupted the run's row says so. All but the first process are silent."""
-    trackers = make_trackers(plan.recipe.log, run_folder(db, plan.name), config=plan.config) if is_first() else ()
+    folder, log = run_folder(db, plan.name), plan.recipe.log
+    trackers = make_trackers(log, folder, config=plan.config, database=db.uuid) if is_first() else ()
     reporter = Together((reporter, *trackers) if is_first() else ())
     try:
         return _run(db, plan, reporter=reporter, go_on=go_on)
@@ -201,9 +203,9 @@ def _guarded(db: Database, plan: _Plan, *, reporter: Reporter, go_on: bool) -> T
 
 
 def _run(db: Database, plan: _Plan, *, reporter: Reporter, go_on: bool) -> TrainResult:
-    devices, say = all_devices(), reporter.say
+    devices, say, recipe = all_devices(), reporter.say, placed(db, plan.recipe)
     say(f"run {plan.name}: {len(plan.subset.ids)} structures of subset {plan.subset.name}, {devices.count} device(s)")
-    prepared = prepare(db, plan.subset, recipe=plan.recipe, teacher_id=plan.teacher_id, devices=devices.count, say=say)
+    prepared = prepare(db, plan.subset, recipe=recipe, teacher_id=plan.teacher_id, devices=devices.count, say=say)
     require_same(prepared.digest, "structures, batch shapes or constants")
     folder = run_folder(db, plan.name)
 
@@ -212,7 +214,7 @@ def _run(db: Database, plan: _Plan, *, reporter: Reporter, go_on: bool) -> Train
 
     run = Run(
         prepared=prepared,
-        recipe=plan.recipe,
+        recipe=recipe,
         weights=weights_in_force(plan.recipe, taught=plan.teacher_id is not None),
         folder=folder,
         reporter=reporter,

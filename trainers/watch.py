@@ -13,40 +13,57 @@ History = Sequence[Mapping[str, Any]]
 SLOWED = 0.5
 
 
-def replay_errors(history: History) -> list[float | None]:
-    """Force MAE (meV/Å) of the replay's validation in the epochs behind, None where there was none."""
-    found = [((entry.get("replay") or {}).get("validation") or {}).get("forces_mae") for entry in history]
-    return [None if error is None else float(error) for error in found]
+def above_limit(recipe: FinetuneRecipe, entry: Mapping[str, Any], *, start: Mapping[str, Any] | None) -> str | None:
+    """What an epoch's validation says is forgotten too much, in words; None where nothing is or nothing was measured.
+
+    The error of each quantity on what is replayed is held against a multiple of that before the first step.
+    """
+    found, before = _replayed(entry), (start or {}).get("replay") or {}
+    for name, (words, unit, allowance) in _bounded(recipe).items():
+        error, first = found.get(name), before.get(name)
+        if not recipe.replay_bound or error is None or first is None:
+            continue
+        limit = max(recipe.replay_bound * float(first), allowance)
+        if not float(error) <= limit:
+            return f"the {words} error on what is replayed, {error:.1f} {unit}, is above the limit of {limit:.1f}"
+    return None
 
 
-def replay_limit(recipe: FinetuneRecipe, start: Mapping[str, Any] | None) -> float | None:
-    """Above which force MAE (meV/Å) of the replay the run forgets too much; None for never."""
-    error = ((start or {}).get("replay") or {}).get("forces_mae")
-    if not recipe.replay_bound or error is None:
-        return None
-    return max(recipe.replay_bound * float(error), recipe.replay_allowance)
+def may_be_best(recipe: FinetuneRecipe, entry: Mapping[str, Any], *, start: Mapping[str, Any] | None) -> bool:
+    """Whether an epoch's model may be the one to use: with a bound only one that was measured and is within it."""
+    if not recipe.replay_bound:
+        return True
+    return bool(_replayed(entry)) and above_limit(recipe, entry, start=start) is None
 
 
 def slowing(recipe: FinetuneRecipe, history: History, *, start: Mapping[str, Any] | None) -> float:
     """What the learning rate is multiplied by: half for each validation behind that was above the limit."""
-    limit = replay_limit(recipe, start)
-    if limit is None or recipe.replay_action != "lower":
+    if recipe.replay_action != "lower":
         return 1.0
-    return float(SLOWED ** sum(error is not None and error > limit for error in replay_errors(history)))
+    return float(SLOWED ** sum(above_limit(recipe, entry, start=start) is not None for entry in history))
 
 
 def reason_to_stop(
     recipe: FinetuneRecipe, history: History, *, start: Mapping[str, Any] | None, best_epoch: int | None
 ) -> str | None:
     """Why no epoch follows those behind; None where one does."""
-    limit = replay_limit(recipe, start)
-    error = replay_errors(history)[-1] if history else None
-    if recipe.replay_action == "stop" and limit is not None and error is not None and error > limit:
-        return (
-            f"the force error on what is replayed, {error:.1f} meV/Å, is above the limit of {limit:.1f}; see "
-            "finetune.replay_bound"
-        )
+    above = above_limit(recipe, history[-1], start=start) if history else None
+    if recipe.replay_action == "stop" and above is not None:
+        return f"{above}; see finetune.replay_bound"
     since = [entry for entry in history if entry["epoch"] > (best_epoch or 0) and entry["validation"] is not None]
     if recipe.patience and len(since) >= recipe.patience:
         return f"{len(since)} validations in a row were not better than that of epoch {best_epoch}"
     return None
+
+
+def _bounded(recipe: FinetuneRecipe) -> dict[str, tuple[str, str, float]]:
+    """What is bounded: its word, unit and the error up to which it is no forgetting."""
+    return {
+        "forces_mae": ("force", "meV/Å", recipe.replay_allowance),
+        "energy_mae": ("energy", "meV/atom", recipe.replay_energy_allowance),
+    }
+
+
+def _replayed(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Errors of the validation of what is replayed; empty where there was none."""
+    return (entry.get("replay") or {}).get("validation") or {}

@@ -1,4 +1,4 @@
-"""Made structures: changed copies of stored ones, dimers, random crystals; all without labels."""
+"""Made structures: changed copies of stored ones, dimers, trimers, random crystals; all without labels."""
 
 from mlipdb.generate.making import KINDS as KINDS
 from mlipdb.generate.making import Making as Making

@@ -11,6 +11,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "strained": ("strain",),
     "compressed": ("nearest", "farthest"),
     "dimers": ("nearest", "farthest", "box"),
+    "trimers": ("nearest", "farthest", "box"),
     "crystals": ("atoms",),
 }
 OF_PARENTS = ("rattled", "strained", "compressed")
@@ -22,8 +23,8 @@ class Making:
 
     sigma is the width of each displaced coordinate in Å; strain the largest component of the symmetric strain; nearest
     and farthest bound the shortest distance of atoms over the sum of their covalent radii; box is the edge in Å of the
-    cube round a dimer; atoms the most in the cell of a crystal. elements are those of dimers and crystals, by default
-    those of the structures that they are made for.
+    cube round a dimer or trimer; atoms the most in the cell of a crystal. elements are those of dimers, trimers and
+    crystals, by default those of the structures that they are made for.
     """
 
     kind: str

@@ -14,12 +14,14 @@ from mlipdb.generate.changed import changed, usable
 from mlipdb.generate.crystals import check_pyxtal, crystal
 from mlipdb.generate.dimers import dimer
 from mlipdb.generate.making import OF_PARENTS, Making
+from mlipdb.generate.trimers import trimer
 from mlipdb.query import structure_ids
 from mlipdb.records import NewStructure
 from mlipdb.structures import Structure
 from mlipdb.subsets import subset as subsets
 
 READER = "generate"
+FEW = {"dimers": dimer, "trimers": trimer}
 AT_ONCE = 2000
 LONGEST = 255  # characters of a tag
 
@@ -99,9 +101,9 @@ def _made(
             structure, facts = changed(parent, making, random=random)
             entry = db.entry(int(parent.id or 0))
             tags["parent"], material = f"{entry.source}/{entry.external_id}"[:LONGEST], entry.material
-        elif making.kind == "dimers":
-            structure, facts, pair = dimer(elements, making, number=number, random=random)
-            material = f"{name}/{pair}"
+        elif making.kind in FEW:
+            structure, facts, what = FEW[making.kind](elements, making, number=number, random=random)
+            material = f"{name}/{what}"
         else:
             structure, facts = crystal(elements, making, random=random)
         yield NewStructure(

@@ -72,6 +72,19 @@ def fit_e0(compositions: Sequence[Mapping[int, int]], energies: Float64[np.ndarr
     return E0Fit(numbers, e0, (counts > 0).sum(axis=0).astype(np.int64), int(rank), residual)
 
 
+def open_directions(compositions: Sequence[Mapping[int, int]]) -> Float64[np.ndarray, "open elements"]:
+    """Orthonormal changes of e0 that leave the energy of every composition as it is; as many as the fit lacks rank.
+
+    Columns are the elements of composition_matrix. What counts as nothing is what the fit counts as nothing.
+    """
+    _, counts = composition_matrix(compositions)
+    shares = counts / counts.sum(axis=1)[:, None]
+    _, sizes, directions = np.linalg.svd(shares, full_matrices=len(shares) < shares.shape[1])
+    least = np.finfo(np.float64).eps * max(shares.shape) * sizes[0]
+    found: Float64[np.ndarray, "open elements"] = directions[int((sizes > least).sum()) :]
+    return found
+
+
 def energy_shift(residuals: Float64[np.ndarray, " structures"], natoms: Int64[np.ndarray, " structures"]) -> float:
     """Mean over structures of (energy minus the sum of e0) over the number of atoms, in eV per atom."""
     return float(np.mean(residuals / natoms))

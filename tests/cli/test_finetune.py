@@ -39,7 +39,8 @@ def test_finetune_prints_one_json_object_on_stdout_and_talks_on_stderr(tuned):
 
 def test_runs_show_says_what_a_fine_tuning_started_from(db, tuned, run):
     text = run(db, "runs", "show", "tuned").stdout
-    for words in ("fine-tuning        replay", "weights ", "of run             base", "replay-6-random"):
+    facts = ("fine-tuning        replay", "base, weights ", "of run             base", "replay-6-random")
+    for words in (*facts, "E0                 reestimate, 2 offsets of rank 1"):
         assert words in text
     assert "weight 0.5" in text
 
@@ -62,6 +63,10 @@ def test_a_finished_run_can_be_resumed_and_stays_as_it_is(db, tuned, run):
         ("--subset", "target"),
         ("--from", "base", "--subset", "target", "--resume", "tuned"),
         ("--resume", "tuned", "--e0", "fit"),
+        ("--resume", "tuned", "--replay-size", "5"),
+        ("--from", "base", "--subset", "target", "--replay-size", "5"),
+        ("--from", "base", "--subset", "target", "--replay-weight", "2"),
+        ("--from", "base", "--subset", "target", "--replay-elements", "within"),
     ],
 )
 def test_options_that_do_not_go_together_are_a_usage_error(db, words, run):

@@ -49,6 +49,8 @@ def test_a_finished_run_can_be_resumed_and_stays_as_it_is(db, trained, run):
         ("--subset", "toy", "--resume", "first"),
         ("--resume", "first", "--set", "epochs=3"),
         ("--resume", "first", "--teacher", "x"),
+        ("--resume", "first", "--recipe", "nano"),
+        ("--resume", "first", "--accept-labels"),
     ],
 )
 def test_options_that_do_not_go_together_are_a_usage_error(db, words, run):

@@ -93,6 +93,24 @@ def test_dimers_need_no_stored_structure_where_elements_are_given_and_a_box_that
         generate(db, Making(kind="dimers", count=3, elements=(11,), box=2.0), name="tight")
 
 
+def test_trimers_have_every_atom_between_every_pair_and_none_nearer_than_was_asked_for(db):
+    making = Making(kind="trimers", count=36, nearest=0.6, farthest=1.5, box=15.0)
+    generate(db, making, name="threes", source="all")
+    found = made(db, "threes")
+    assert len({entry.material for entry, _ in found}) == 18  # three in the middle, six pairs around
+    for entry, trimer in found:
+        numbers, places = trimer.atomic_numbers.tolist(), trimer.positions
+        pairs = {
+            (i, j): np.linalg.norm(places[i] - places[j]) / radii_sum(numbers[i], numbers[j])
+            for i, j in ((0, 1), (0, 2), (1, 2))
+        }
+        assert min(pairs.values()) > 0.6 - 1e-4
+        assert max(pairs[0, 1], pairs[0, 2]) < 1.5 + 1e-4
+        assert min(pairs[0, 1], pairs[0, 2]) == pytest.approx(float(tags_of(db, entry.id)["fraction"]), rel=1e-4)
+    with pytest.raises(ConfigError, match="too small for a trimer"):
+        generate(db, Making(kind="trimers", count=3, elements=(11,), box=2.0), name="tight-threes")
+
+
 def test_a_child_is_of_its_parents_material_so_that_no_split_divides_them(db):
     toy = load(db, "toy")
     generate(db, Making(kind="rattled", count=40), name="family", source="toy")

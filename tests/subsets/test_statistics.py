@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mlipdb.errors import ConfigError, NotFoundError
-from mlipdb.subsets.statistics import ForceScale, energy_shift, fit_e0
+from mlipdb.subsets.statistics import ForceScale, energy_shift, fit_e0, open_directions
 
 TRUE = {1: -3.25, 8: -432.5, 39: -9.125}
 
@@ -29,6 +29,15 @@ def test_what_the_data_leave_open_is_the_solution_of_least_norm_and_said_so():
     assert fit.rank_deficient
     np.testing.assert_allclose(fit.e0, [3.6, 1.8])
     np.testing.assert_allclose(fit.energies([{1: 6, 8: 3}]), [27.0])
+
+
+@pytest.mark.parametrize("compositions", [[{1: 2, 8: 1}], [{1: 2, 8: 1}] * 9, [{1: 2, 8: 1}, {39: 1}]])
+def test_open_directions_are_those_that_change_no_energy(compositions):
+    """(1, -2) / √5 in h and o, and nothing of what the second composition fixes."""
+    (found,) = open_directions(compositions)
+    np.testing.assert_allclose(np.abs(found[:2]), np.array([1, 2]) / np.sqrt(5), atol=1e-12)
+    assert found[0] * found[1] < 0
+    np.testing.assert_allclose(found[2:], 0.0, atol=1e-12)
 
 
 def test_the_residual_is_per_atom():

@@ -33,6 +33,25 @@ def test_elements_that_always_come_together_get_the_smallest_offsets():
     assert found.offsets == pytest.approx({1: 1.0, 17: 1.0})
 
 
+def test_what_compositions_leave_open_brings_atomic_energies_nearest_to_zero():
+    """Water only, off by 1 eV a structure: 2 h + o = 1, and zero means would be h = 3, o = -7, which is 2 h + o = -1.
+
+    So 2 eV a molecule are left, shared in proportion to what they weigh least with: 2/3 an atom.
+    """
+    water, means = [{1: 2, 8: 1}, {1: 4, 8: 2}], {1: (-3.0, 6), 8: (7.0, 3)}
+    found = align(np.array([1.0, 2.0]), water, means=means)
+    assert found.offsets == pytest.approx({1: 3 + 2 / 3, 8: -7 + 2 / 3})
+    assert (found.rank, found.describe()["elements"]) == (1, 2)
+    least = align(np.array([1.0, 2.0]), water)
+    assert [2 * each.offsets[1] + each.offsets[8] for each in (found, least)] == pytest.approx([1.0, 1.0])
+    assert found.rms_after == pytest.approx(0.0, abs=1e-12)
+
+
+def test_offsets_that_the_data_fix_do_not_move():
+    means = dict.fromkeys(OFFSETS, (100.0, 5))
+    assert align(shifted(0.1), COMPOSITIONS, means=means).offsets == align(shifted(0.1), COMPOSITIONS).offsets
+
+
 def test_totals_say_how_far_apart_the_energies_were_when_sums_lack_e0():
     totals = 0.01 * np.ones(len(COMPOSITIONS))
     found = align(shifted(), COMPOSITIONS, before=totals)

@@ -6,7 +6,7 @@ import pytest
 from mlipdb.trainers.e0 import given, reestimated
 from mlipdb.trainers.student import DataFacts
 
-H, C, O = 1, 6, 8  # noqa: E741
+H, C, O, SI = 1, 6, 8, 14  # noqa: E741
 MIXED = [{H: 2, O: 1}, {C: 1, O: 2}, {H: 4, C: 1}, {H: 2, C: 2, O: 2}]
 
 
@@ -50,6 +50,37 @@ def test_what_the_compositions_leave_open_stays_as_near_to_one_offset_as_it_can(
     mean = np.mean([6.0 / 3, 5.0, 16.0 / 5])
     shortest = (6.0 - 3 * mean) / 5  # of all offsets (a, b) from the mean with 2a + b given, (2, 1) times this
     assert found.offsets[H] - mean == pytest.approx(2 * shortest)
+
+
+def nearly_alike(difference, *, defects=1):
+    """Silica, 50 cells, and some that lack an oxygen, whose labels differ by this in eV/atom more; noise of 5 meV."""
+    compositions = [{SI: 32, O: 64}] * 50 + [{SI: 32, O: 63}] * defects
+    noise = np.random.default_rng(0).normal(0.0, 0.005, len(compositions))
+    noise[50:] += difference
+    return noise * np.array([sum(each.values()) for each in compositions]), compositions
+
+
+def test_compositions_that_are_nearly_alike_do_not_make_offsets_of_electronvolts_from_noise():
+    found = reestimated(*nearly_alike(0.020))
+    assert max(abs(offset) for offset in found.offsets.values()) < 0.01
+    assert found.offsets[SI] == pytest.approx(found.offsets[O], abs=1e-3)
+    assert found.rank == 1
+    assert "rank 1 do not decide 2" in found.text
+
+
+def test_a_rare_composition_decides_an_offset_where_no_noise_could_be_its_difference():
+    # All-electron labels: a missing oxygen is -2040 eV more, 20 eV/atom on that structure.
+    made = {SI: -7900.0, O: -2040.0}
+    noise, compositions = nearly_alike(0.0)
+    found = reestimated(totals(made, compositions) + noise, compositions)
+    assert found.rank == 2
+    assert found.offsets == pytest.approx(made, rel=1e-3)
+    assert found.rms_after < 0.006
+
+
+def test_two_structures_alone_are_no_reason_to_trust_what_they_hardly_tell_apart():
+    compositions = [{SI: 32, O: 64}, {SI: 32, O: 63}]
+    assert reestimated(np.array([0.0, 1.9]), compositions).rank == 1
 
 
 def test_only_elements_that_occur_get_an_offset_and_others_keep_theirs():

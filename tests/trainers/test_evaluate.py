@@ -1,10 +1,15 @@
+import weakref
+
 import numpy as np
 import pytest
 
 from mlipdb.errors import ConfigError, NotFoundError
 from mlipdb.subsets.statistics import fit_e0
 from mlipdb.subsets.subset import load
+from mlipdb.trainers import part_errors
 from mlipdb.trainers.arrays import named_arrays, with_arrays
+from mlipdb.trainers.batching import records
+from mlipdb.trainers.batching.records import RecordSource
 from mlipdb.trainers.checkpoint import load_model
 from mlipdb.trainers.evaluate import evaluate, table
 from mlipdb.trainers.models.nqx import save_nqx
@@ -68,6 +73,35 @@ def test_a_model_from_elsewhere_is_compared_as_it_is_and_aligned(trained, tmp_pa
     assert rows["other.nqx"]["energy_mae"] > 1500
     assert rows["other.nqx, aligned"]["energy_mae"] < 300
     assert rows["other.nqx"]["forces_mae"] == rows["other.nqx, aligned"]["forces_mae"]
+
+
+def test_the_baseline_lists_no_neighbours(trained, monkeypatch):
+    db = trained[0]
+    monkeypatch.setattr(records, "neighbours", None)
+    pairs = part(db, "train")
+    fit = fit_e0([s.composition for s, _ in pairs], np.array([label.energy_uncorrected for _, label in pairs]))
+    ids = load(db, "toy").splits["test"]
+    found = part_errors.baseline_errors(fit, RecordSource(db, cutoff=3.0), ids, energy="energy_uncorrected")
+    assert (found.structures, len(found.energies)) == (len(ids), len(ids))
+
+
+def test_records_that_the_source_does_not_keep_are_not_held(trained, monkeypatch):
+    db, whole, _ = trained
+    alive, most, make = weakref.WeakSet(), [], RecordSource._record
+
+    def noted(self, *parts):
+        alive.add(record := make(self, *parts))
+        most.append(len(alive))
+        return record
+
+    monkeypatch.setattr(RecordSource, "_record", noted)
+    monkeypatch.setattr(records, "CHUNK", 1)
+    monkeypatch.setattr(part_errors, "choose_shapes", None)  # as far as sizes are known
+    source, ids = RecordSource(db, cutoff=3.0, budget=0), load(db, "toy").splits["train"]
+    with pytest.raises(TypeError):
+        part_errors.model_errors(load_model(whole.best), source, ids, energy="energy_uncorrected")
+    assert len(most) == len(ids) > 10
+    assert max(most) <= 5
 
 
 def test_a_checkpoint_folder_of_a_run_counts_as_ours(trained):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from sqlalchemy import select
 
@@ -15,6 +16,7 @@ from mlipdb.subsets import Request, training_statistics
 from mlipdb.subsets.subset import freeze, load
 from mlipdb.testing.samples import sample_records
 from mlipdb.testing.training import training_database
+from mlipdb.trainers.batching import records
 from mlipdb.trainers.prepare import prepare
 
 
@@ -92,6 +94,31 @@ def test_labels_to_validate_with_are_of_the_method_that_is_learnt(salts, tiny):
         prepare(salts, load(salts, "both"), recipe=tiny(), teacher_id=None, devices=1, say=print)
 
 
+@pytest.mark.parametrize(
+    ("settings", "devices", "batch", "said"),
+    [
+        ((), 2, {"devices": 2, "graphs": 4}, ""),
+        (
+            (),
+            3,
+            {"devices": 3, "graphs": 3},
+            "a step has 3 structures on average, 1 for each of 3 devices, and not the 4",
+        ),
+        ((), 8, {"devices": 8, "graphs": 8}, "a step has 8 structures on average"),
+        (("batch.edges=60",), 8, {"devices": 8, "edges": 56}, ""),
+        (("batch.edges=6",), 8, {"devices": 8, "edges": 8}, ""),
+    ],
+)
+def test_how_many_structures_a_step_really_has_is_said_and_kept(salts, tiny, settings, devices, batch, said):
+    lines = []
+    frozen = freeze(salts, "salts", filter="all", fractions=(60, 20, 20))
+    prepared = prepare(salts, frozen, recipe=tiny(*settings), teacher_id=None, devices=devices, say=lines.append)
+    assert prepared.report["batch"] == batch
+    about = "\n".join(line for line in lines if line.startswith("a step has"))
+    assert about.startswith(said)
+    assert bool(about) == bool(said)
+
+
 def test_atomic_energies_with_and_without_e0_are_not_learnt_together(tmp_path, tiny):
     db = training_database(tmp_path / "db", structures=15)
     frozen = load(db, "toy")
@@ -103,3 +130,51 @@ def test_atomic_energies_with_and_without_e0_are_not_learnt_together(tmp_path, t
     with pytest.raises(TrainError, match=r"some of the teacher's atomic energies contain E0.*mlipdb labels drop"):
         prepare(db, frozen, recipe=tiny(), teacher_id=teacher, devices=1, say=print)
     db.close()
+
+
+def test_atomic_energies_of_one_composition_are_learnt_without_a_constant_for_each_element(tmp_path, tiny):
+    """Labels have 0.5 eV more for each oxygen, and no E0 is fixed: all that is left to learn is around zero."""
+    db = training_database(tmp_path / "db", structures=18)
+    frozen = freeze(db, "water", filter='elements HAS ALL "H","O"')
+    prepared = prepare(db, frozen, recipe=tiny(), teacher_id=2, devices=1, say=print)
+    assert (prepared.report["alignment"]["rank"], prepared.report["alignment"]["elements"]) == (1, 2)
+    feed, left = prepared.train.feed, {1: [], 8: []}
+    for record in feed.source.stream(feed.ids):
+        energies = feed.convention.interaction_atomic_energies(record)
+        for number, energy in zip(record.structure.atomic_numbers.tolist(), energies, strict=True):
+            left[number].append(energy)
+    assert [sum(each) / len(each) for each in left.values()] == pytest.approx([0.0, 0.0], abs=0.02)
+    db.close()
+
+
+def test_edges_are_counted_once_for_all_trainings(salts, tiny, monkeypatch):
+    frozen, listed, every = freeze(salts, "salts", filter="all", fractions=(50, 25, 25)), [], records.neighbours
+    monkeypatch.setattr(records, "neighbours", lambda *words, **more: listed.append(1) or every(*words, **more))
+
+    def digest(*settings):
+        before = len(listed)
+        made = prepare(salts, frozen, recipe=tiny(*settings), teacher_id=None, devices=1, say=print)
+        return made.digest, len(listed) - before
+
+    count = len(frozen.splits["train"]) + len(frozen.splits["validation"])
+    first, fresh = digest()
+    assert fresh == count
+    assert digest("seed=7", "data.cache_gib=0.5") == (first, 0)
+    assert digest("model.cutoff=3.5")[1] == count
+    kept = sorted((salts.path / "counts").iterdir())
+    assert len(kept) == 4
+    for file in kept:
+        file.write_bytes(file.read_bytes()[:-30])
+    assert digest() == (first, count)
+    assert digest() == (first, 0)
+
+
+def test_counts_of_other_structures_are_not_taken(salts, tiny):
+    frozen = freeze(salts, "salts", filter="all", fractions=(50, 25, 25))
+    made = [prepare(salts, frozen, recipe=tiny(), teacher_id=None, devices=1, say=print)]
+    for file in (salts.path / "counts").iterdir():
+        with np.load(file) as arrays:
+            wrong = {name: array + 1 for name, array in arrays.items()}
+        np.savez(file, **wrong)
+    made.append(prepare(salts, frozen, recipe=tiny(), teacher_id=None, devices=1, say=print))
+    assert made[0].digest == made[1].digest

@@ -51,11 +51,20 @@ def test_the_published_recipe_is_the_published_one():
         ("loss_schedule.energy_mae=[[5, 1.0], [2, 1.0]]", "epochs ascending"),
         ("loss_schedule.energy_mae=[[5]]", "points [epoch, factor]"),
         ("loss_schedule.energy_mae=3", "must be"),
+        ("loss_settings.forces_l3.delta=0.1", "Did you mean 'forces_l2'"),
+        ("loss_settings.forces_huber.delta=0.1", "a loss without a weight"),
+        ("loss_settings.forces_l2.delta=0.1", "loss 'forces_l2' has no setting 'delta'; it has none"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_what_to_do(setting, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         load_recipe("nano", settings=[setting])
+
+
+@pytest.mark.parametrize(("key", "message"), [("detla", "Did you mean 'delta'"), ("delta", "must be above 0; got 0.0")])
+def test_a_setting_of_a_loss_is_one_that_it_has_and_can_use(key, message):
+    with pytest.raises(ConfigError, match=message):
+        load_recipe("nano", settings=["loss.forces_huber=1", f"loss_settings.forces_huber.{key}=0"])
 
 
 def test_an_option_that_the_model_does_not_have_is_refused():

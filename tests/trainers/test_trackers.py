@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
@@ -96,7 +97,20 @@ def test_pace_is_that_of_the_steps_after_the_first_and_a_line_cut_off_is_left_ou
 
 
 def test_a_recipe_can_do_without_tensorboard(tmp_path):
-    assert [type(each) for each in make_trackers(LogRecipe(tensorboard=False), tmp_path, config={})] == [PaceLog]
+    made = make_trackers(LogRecipe(tensorboard=False), tmp_path, config={}, database="one")
+    assert [type(each) for each in made] == [PaceLog]
+
+
+def test_runs_of_one_name_in_two_databases_stay_apart_in_a_project_of_weights_and_biases(tmp_path, monkeypatch):
+    opened = []
+    wandb = SimpleNamespace(init=lambda **words: opened.append(words) or SimpleNamespace(log=dict))
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    for database in ("one", "one", "other"):
+        recipe = LogRecipe(tensorboard=False, wandb="mlips")
+        _, tracker = make_trackers(recipe, tmp_path / "Y-nequix", config={}, database=database)
+        tracker.step(StepProgress(total_epochs=1))
+    assert [words["name"] for words in opened] == ["Y-nequix"] * 3
+    assert opened[0]["id"] == opened[1]["id"] != opened[2]["id"]
 
 
 @pytest.mark.skipif(HAS_WANDB, reason="Weights & Biases is installed")
@@ -114,7 +128,7 @@ def test_weights_and_biases_keeps_a_run_offline(tmp_path):
     program = (
         "from pathlib import Path; from mlipdb.trainers.trackers import WeightsAndBiases\n"
         "from mlipdb.trainers.progress import EpochEnd, StepProgress\n"
-        f"run = WeightsAndBiases(Path({str(tmp_path)!r}), project='mlips', config={{'epochs': 1}})\n"
+        f"run = WeightsAndBiases(Path({str(tmp_path)!r}), project='mlips', config={{'epochs': 1}}, database='one')\n"
         "entry = {'epoch': 1, 'train': {'loss': 1.5}, 'validation': None}\n"
         "run.step(StepProgress(total_epochs=1)); run.epoch(EpochEnd(entry=entry, epochs=1, best=True)); run.close()\n"
     )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mlipdb.errors import ConfigError, NotFoundError, TrainError
+from mlipdb.subsets.subset import load
 from mlipdb.testing.kill import run_and_kill
 from mlipdb.testing.training import Stopper
 from mlipdb.trainers.archive import read_arrays, read_document
@@ -94,8 +95,6 @@ def test_the_student_takes_its_constants_from_the_train_part(trained):
 
 
 def db_train_ids(db):
-    from mlipdb.subsets.subset import load
-
     return load(db, "toy").splits["train"].tolist()
 
 
@@ -128,6 +127,26 @@ def test_a_loss_that_is_not_a_number_stops_with_ids_and_keeps_the_checkpoint(tra
     position = read_document(last_checkpoint(facts.path))["notes"]["position"]
     assert position["epoch"] == 1
     assert all(np.isfinite(array).all() for array in bits(facts.path)[0].values())
+
+
+def test_a_validation_that_is_not_a_number_is_never_the_best(trained, tiny, listener, monkeypatch):
+    db = trained[0]
+    prepare, validated_with = Feed.prepare, load(db, "toy").splits["validation"].tolist()
+
+    def with_poison(self, planned, *, epoch=0):
+        fed = prepare(self, planned, epoch=epoch)
+        if validated_with[1] in fed.ids:
+            graph = fed.batch.graph
+            fed.batch.targets.forces[graph.atom_graph == fed.ids.tolist().index(validated_with[1])] = np.nan
+        return fed
+
+    monkeypatch.setattr(Feed, "prepare", with_poison)
+    with pytest.raises(TrainError, match=rf"in validation, because .* not of structures {validated_with[1]}\. The"):
+        train(db, "toy", recipe=tiny(), reporter=listener, teacher="pair-potential", name="unsound-validation")
+    facts = find_run(db, "unsound-validation")
+    assert (facts.state, facts.metrics.get("epochs")) == ("failed", None)
+    position = read_document(last_checkpoint(facts.path))["notes"]["position"]
+    assert (position["epoch"], position["best_epoch"]) == (0, None)
 
 
 def test_energies_of_another_convention_warn_when_they_are_not_aligned(trained, tiny, listener):

@@ -77,6 +77,13 @@ class RecordSource:
         """Structures and labels alone, without neighbour lists, in order."""
         return iter(self._db.read([int(number) for number in ids], method_id=self._method_id))
 
+    def without_neighbours(
+        self, ids: Int64[np.ndarray, " structures"]
+    ) -> Iterator[tuple[Structure, Label | None, Label | None]]:
+        """Structures, labels and the teacher's labels alone, in order, a chunk at a time."""
+        for start in range(0, len(ids), CHUNK):
+            yield from self._read([int(number) for number in ids[start : start + CHUNK]])
+
     def stream(self, ids: Int64[np.ndarray, " structures"]) -> Iterator[Record]:
         """The records of many structures, in order, computed by threads and a chunk at a time."""
         chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]

@@ -8,18 +8,17 @@ from mlipdb.database import Database
 from mlipdb.errors import ConfigError
 from mlipdb.subsets import subset as subsets
 from mlipdb.subsets.subset import FrozenSubset
-from mlipdb.trainers.checkpoint import split_head
 from mlipdb.trainers.devices import from_first
 from mlipdb.trainers.finetune.pseudo import pseudo_label
-from mlipdb.trainers.finetune.replay_set import ReplayChoice, replay_set
+from mlipdb.trainers.finetune.replay_set import ReplayChoice, check_choice, replay_set
 from mlipdb.trainers.finetune.strategy import Strategy, find_strategy
-from mlipdb.trainers.found_model import find_model
+from mlipdb.trainers.foundation import REPLAY_HEAD
+from mlipdb.trainers.foundation_place import foundation_name, foundation_place, run_of
 from mlipdb.trainers.foundation_weights import fingerprint, read_foundation, require_known
 from mlipdb.trainers.prepare import Say, subset_elements
 from mlipdb.trainers.progress import Reporter
 from mlipdb.trainers.recipe import FinetuneRecipe, Recipe
-from mlipdb.trainers.run_files import best_checkpoint
-from mlipdb.trainers.runs import free_name, run_names
+from mlipdb.trainers.runs import free_name
 from mlipdb.trainers.settings import build, to_mapping
 from mlipdb.trainers.train import TrainResult, train
 
@@ -52,7 +51,6 @@ def finetune(db: Database, wish: FinetuneWish, *, recipe: Recipe, reporter: Repo
 
     resolved = build(Recipe, json.loads(from_first(make)))
     frozen = subsets.resolve(db, wish.subset)
-    parent = str(split_head(wish.foundation)[0])
     return train(
         db,
         frozen.name,
@@ -60,7 +58,7 @@ def finetune(db: Database, wish: FinetuneWish, *, recipe: Recipe, reporter: Repo
         reporter=reporter,
         name=wish.name or _name(db, frozen, resolved),
         accept_labels=wish.accept_labels,
-        parent=parent if parent in run_names(db) else None,
+        parent=run_of(db, wish.foundation),
     )
 
 
@@ -73,23 +71,35 @@ def _resolved(db: Database, wish: FinetuneWish, *, recipe: Recipe, say: Say) -> 
     """The recipe with the foundation found, and with its replay set frozen and labelled."""
     strategy = find_strategy(recipe.finetune.strategy)
     _check_wish(wish, strategy, recipe.finetune)
-    foundation = _foundation(db, wish.foundation)
-    model = read_foundation(foundation)
+    name = foundation_name(db, wish.foundation)
+    place = foundation_place(db, name)
+    model = read_foundation(place)
     frozen = subsets.resolve(db, wish.subset)
     require_known(model, subset_elements(db, frozen), of=f"subset {frozen.name!r}")
-    tuned = replace(recipe.finetune, foundation=foundation, sha256=fingerprint(foundation))
+    tuned = replace(recipe.finetune, foundation=name, sha256=fingerprint(place))
     if tuned.learns == FinetuneRecipe().learns:
         tuned = replace(tuned, learns=strategy.learns(model))
     if wish.replay is not None and tuned.replay_weight > 0:
         chosen = replay_set(db, wish.replay, target=frozen, model=model, foundation=tuned.sha256, say=say)
         tuned = replace(tuned, replay=chosen.name)
         if strategy.replay == "pseudo":
-            method = pseudo_label(db, chosen, foundation=foundation, sha256=tuned.sha256, say=say)
+            method = pseudo_label(db, chosen, foundation=place, sha256=tuned.sha256, say=say)
             tuned = replace(tuned, replay_method=str(method), replay_energy="energy_uncorrected")
     return replace(recipe, model={"name": registry.name_of("mlipdb.models", type(model))}, finetune=tuned)
 
 
 def _check_wish(wish: FinetuneWish, strategy: Strategy, recipe: FinetuneRecipe) -> None:
+    if wish.replay is not None:
+        check_choice(wish.replay)
+    if recipe.head == REPLAY_HEAD:
+        raise ConfigError(
+            f"--head {REPLAY_HEAD} is what a replay calls the foundation's own readout; choose another name"
+        )
+    if strategy.replay == "none" and recipe.head != FinetuneRecipe().head:
+        raise ConfigError(
+            f"strategy {strategy.name} leaves one readout, which has no name; leave --head {recipe.head} out, or use a "
+            "strategy with replay, which keeps the foundation's beside it"
+        )
     if strategy.replay == "none" and wish.replay is not None:
         raise ConfigError(f"strategy {strategy.name} replays nothing; leave --replay out, or use --strategy replay")
     if strategy.replay != "none" and wish.replay is None and recipe.replay_weight > 0:
@@ -97,11 +107,8 @@ def _check_wish(wish: FinetuneWish, strategy: Strategy, recipe: FinetuneRecipe) 
             f"strategy {strategy.name} needs what is replayed: --replay with a subset or filter of structures such as "
             "the foundation was trained on (--replay-weight 0 leaves it out)"
         )
-
-
-def _foundation(db: Database, name: str) -> str:
-    """Where the model is, as an absolute path with the head, if one is named; of a run its best checkpoint."""
-    before, head = split_head(name)
-    place = find_model(before, db=db).resolve()
-    place = (best_checkpoint(place) or place) if place.is_dir() else place
-    return str(place) if head is None else f"{place}@{head}"
+    if recipe.replay_bound and (wish.replay is None or not recipe.replay_weight):
+        raise ConfigError(
+            "finetune.replay_bound is of the errors on what is replayed, and nothing is; take a strategy with --replay "
+            "(its weight above 0), or set finetune.replay_bound=0"
+        )

@@ -14,7 +14,7 @@ from mlipdb.trainers.forgetting.probes import Wanted, find_probes
 from mlipdb.trainers.forgetting.settings import Extent
 from mlipdb.trainers.found_model import find_model
 from mlipdb.trainers.foundation import REPLAY_HEAD
-from mlipdb.trainers.models.base import AbstractModel
+from mlipdb.trainers.foundation_place import foundation_place
 from mlipdb.trainers.runs import find_run, run_names
 
 
@@ -75,14 +75,15 @@ def forgetting(
     foundation = against or history.get("foundation")
     known = foundation_subset or history.get("replay")
     _check(target, foundation=foundation, known=known)
-    before = _foundation(db, str(foundation))
+    place = find_model(against, db=db) if against else foundation_place(db, str(foundation), sha256=history["sha256"])
+    before = load_model(place)
     after = load_model(chosen.path)
     wanted = Wanted(
         subset=subset,
         energy=chosen.energy,
         method_id=chosen.method_id,
         foundation_subset=str(known),
-        foundation_energy=_energy(db, str(foundation)),
+        foundation_energy=find_target(db, str(place)).energy,
         foundation_method="" if foundation_subset else str(history.get("replay_method", "")),
         learnt=tuple(history.get("learnt", ())),
     )
@@ -125,12 +126,3 @@ def _check(target: str, *, foundation: str | None, known: str | None) -> None:
         raise ConfigError(
             f"{target!r} had no replay set; say with --foundation-subset what the foundation should still know"
         )
-
-
-def _foundation(db: Database, name: str) -> AbstractModel:
-    return load_model(find_model(name, db=db))
-
-
-def _energy(db: Database, name: str) -> str:
-    """The energy that the foundation learnt; published weights learnt what their labels call uncorrected."""
-    return find_target(db, str(find_model(name, db=db))).energy

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from mlipdb.errors import ConfigError
 from mlipdb.trainers.graph import Batch, Prediction
 
 Term = tuple[Float[Array, ""], Float[Array, ""]]
@@ -43,6 +44,12 @@ def huber(values: Float[Array, "*shape"], *, delta: float) -> Float[Array, "*sha
     sizes = absolute(values)
     quadratic = jnp.minimum(sizes, delta)
     return 0.5 * jnp.square(quadratic) + delta * (sizes - quadratic)
+
+
+def check_delta(delta: float) -> None:
+    """Raise ConfigError where Huber's function is not defined."""
+    if not 0 < delta < float("inf"):
+        raise ConfigError(f"delta of a Huber loss must be above 0; got {delta}")
 
 
 def norms(vectors: Float[Array, "*shape 3"]) -> Float[Array, "*shape"]:

@@ -2,11 +2,22 @@
 
 from typing import ClassVar
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mlipdb.trainers.graph import Batch, Prediction
-from mlipdb.trainers.losses.base import AbstractLoss, Term, absolute, count, difference, huber, norms, on_atoms
+from mlipdb.trainers.losses.base import (
+    AbstractLoss,
+    Term,
+    absolute,
+    check_delta,
+    count,
+    difference,
+    huber,
+    norms,
+    on_atoms,
+)
 
 
 class ForcesL2(AbstractLoss):
@@ -35,7 +46,10 @@ class ForcesHuber(AbstractLoss):
     """Mean over force components of Huber's function of ΔF: quadratic below delta (eV/Å), linear beyond."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"forces"})
-    delta: float = 0.1
+    delta: float = eqx.field(default=0.1, static=True)
+
+    def __check_init__(self) -> None:
+        check_delta(self.delta)
 
     def __call__(self, prediction: Prediction, hessian: Float[Array, "rows atoms 3"], batch: Batch) -> Term:
         """Sum over labelled components, and their number."""

@@ -2,11 +2,12 @@
 
 from typing import ClassVar
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mlipdb.trainers.graph import Batch, Prediction
-from mlipdb.trainers.losses.base import AbstractLoss, Term, absolute, count, difference, huber
+from mlipdb.trainers.losses.base import AbstractLoss, Term, absolute, check_delta, count, difference, huber
 
 
 class StressMae(AbstractLoss):
@@ -24,7 +25,10 @@ class StressHuber(AbstractLoss):
     """Mean over graphs and the 9 components of Huber's function of Δσ: quadratic below delta (eV/Å³), linear beyond."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"stress"})
-    delta: float = 0.1
+    delta: float = eqx.field(default=0.1, static=True)
+
+    def __check_init__(self) -> None:
+        check_delta(self.delta)
 
     def __call__(self, prediction: Prediction, hessian: Float[Array, "rows atoms 3"], batch: Batch) -> Term:
         """Sum over the components of labelled periodic graphs, and their number."""

@@ -1,17 +1,19 @@
 """The loss of a run: a weighted sum of terms."""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mlipdb import registry
 from mlipdb.trainers.graph import REPLAY, TARGET, Batch, Prediction
 from mlipdb.trainers.heads_of_batch import REPLAYED, of_head
+from mlipdb.trainers.loss_settings import Settings, make_loss
 from mlipdb.trainers.losses.base import AbstractLoss, Term
 
+NO_SETTINGS: Settings = MappingProxyType({})
 Total = Callable[[Float[Array, ""]], Float[Array, ""]]
 
 
@@ -63,15 +65,16 @@ class WeightedLosses(eqx.Module):
         return loss, found
 
 
-def make_losses(weights: Mapping[str, float], *, replay_weight: float = 1.0) -> WeightedLosses:
+def make_losses(
+    weights: Mapping[str, float], *, settings: Settings = NO_SETTINGS, replay_weight: float = 1.0
+) -> WeightedLosses:
     """The terms of the entry points `mlipdb.losses` with these names, those of weight 0 left out.
 
-    replay_weight is how often the mean loss of replayed graphs counts beside that of the target's.
-
-    Raises MlipdbError for a name that nothing registers.
+    settings are what a loss has beside its weight, by its name; replay_weight is how often the mean loss of replayed
+    graphs counts beside that of the target's. Raises MlipdbError for a name that nothing registers.
     """
     chosen = {name: weight for name, weight in weights.items() if weight}
-    terms = tuple(registry.load("mlipdb.losses", name)() for name in chosen)
+    terms = tuple(make_loss(name, settings.get(name, {})) for name in chosen)
     return WeightedLosses(tuple(chosen), _array(list(chosen.values())), terms, jnp.float32(replay_weight))
 
 

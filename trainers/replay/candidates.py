@@ -1,6 +1,6 @@
 """Candidates of a replay set: structures of a subset or filter whose elements fit those of the fine-tuning."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int64
@@ -21,6 +21,8 @@ ELEMENTS = {
     "containing": "with at least the elements",
 }
 
+CHUNK = 500  # parameters of one statement
+
 Ids = Int64[np.ndarray, " _"]
 
 
@@ -30,10 +32,7 @@ def candidates(db: Database, source: str, *, elements: str, target: Collection[i
     elements is any, within, exactly or containing, each against the atomic numbers in target; structures with an
     element that is not among those known (the foundation's) are never candidates. Raises QueryError, ConfigError.
     """
-    if elements not in ELEMENTS:
-        raise ConfigError(
-            f"replay elements {elements!r} are unknown.{did_you_mean(elements, ELEMENTS)} Known: {', '.join(ELEMENTS)}"
-        )
+    check_elements(elements)
     frozen = subsets.load(db, source).splits["train"] if source in subsets.names(db) else None
     with db.session() as session:
         ids = structure_ids(session, source) if frozen is None else frozen
@@ -44,6 +43,36 @@ def candidates(db: Database, source: str, *, elements: str, target: Collection[i
         if elements in ("containing", "exactly"):
             ids = np.intersect1d(ids, _holding(session, target), assume_unique=True)
     return ids
+
+
+def check_elements(elements: str) -> None:
+    """Raise ConfigError with a suggestion for a choice of elements that there is not."""
+    if elements not in ELEMENTS:
+        raise ConfigError(
+            f"replay elements {elements!r} are unknown.{did_you_mean(elements, ELEMENTS)} Known: {', '.join(ELEMENTS)}"
+        )
+
+
+def of_same_materials(db: Database, ids: Ids) -> Ids:
+    """These structures and all others of their materials, ascending: they are all but the same structures."""
+    row = StructureRow
+    with db.session() as session:
+        materials = {
+            material
+            for some in _chunks(ids.tolist())
+            for material in session.scalars(select(row.material_id).where(row.id.in_(some)).distinct())
+        }
+        found = [
+            identity
+            for some in _chunks(sorted(materials))
+            for identity in session.scalars(select(row.id).where(row.material_id.in_(some)))
+        ]
+    return _ascending(found)
+
+
+def _chunks(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(numbers), CHUNK):
+        yield numbers[start : start + CHUNK]
 
 
 def described(elements: str, target: Collection[int]) -> str:

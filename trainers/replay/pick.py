@@ -27,12 +27,12 @@ class ReplayWish:
     """Which replay set is wanted.
 
     source is a frozen subset, whose train part is picked from, or a filter; size counts structures, validation
-    included. how is random, farthest, disagreement, or disagreement:NAME where several are stored; elements is any,
-    within, exactly or containing, against those of the fine-tuning.
+    included, and None is all that fit. how is random, farthest, disagreement, or disagreement:NAME where several are
+    stored; elements is any, within, exactly or containing, against those of the fine-tuning.
     """
 
     source: str
-    size: int
+    size: int | None
     how: str = "random"
     elements: str = "any"
     seed: int = 0
@@ -45,38 +45,52 @@ def pick(
     target_elements: Collection[int],
     model: AbstractModel | None,
     name: str,
+    held_out: Ids | None = None,
 ) -> FrozenSubset:
     """Freeze the replay set under a name: its train part to learn, whole materials of a tenth held back to validate.
 
-    model is the foundation: structures that it does not know the elements of are left out, and farthest needs it. The
-    same wish on the same data gives the same set. Raises ConfigError, which says how many structures there are where
-    they are fewer than wanted; nothing is filled up with others.
+    model is the foundation: structures that it does not know the elements of are left out, and farthest needs it.
+    held_out are structures that must not be learnt, in ascending order of their ids. The same wish on the same data
+    gives the same set. Raises ConfigError, which says how many structures there are where they are fewer than wanted;
+    nothing is filled up with others.
     """
-    way, _, argument = wish.how.partition(":")
-    if way not in HOW or (argument and way != "disagreement"):
-        raise ConfigError(f"replay pick {wish.how!r} is unknown.{did_you_mean(way, HOW)} Known: {', '.join(HOW)}")
+    way, argument = parse_how(wish.how)
     known = () if model is None else model.atomic_numbers
     ids = candidates(db, wish.source, elements=wish.elements, target=target_elements, known=known)
+    if held_out is not None:
+        ids = np.setdiff1d(ids, held_out, assume_unique=True)
     fitting = described(wish.elements, target_elements)
-    _check_size(wish, len(ids), fitting)
-    if way == "random":
+    what = "that the foundation knows" + (" and whose materials are not held out" if held_out is not None else "")
+    _check_size(wish, len(ids), fitting, what=what)
+    if wish.size is None:
+        chosen = ids
+    elif way == "random":
         chosen = np.random.default_rng(wish.seed).choice(ids, wish.size, replace=False)
     elif way == "farthest":
         chosen = _farthest(db, wish, ids, model=model)
     else:
         chosen = _most_disputed(db, wish, ids, name=argument)
-    about = f"replay: {wish.size} of {wish.source}{fitting and f', {fitting}'}; {wish.how}, seed {wish.seed}"
+    which = f"{'all' if wish.size is None else wish.size} of {wish.source}{fitting and f', {fitting}'}"
+    about = f"replay: {which}; {wish.how}, seed {wish.seed}"
     return freeze_chosen(db, name, chosen.astype(np.int64), about=about, seed=wish.seed)
 
 
-def _check_size(wish: ReplayWish, count: int, fitting: str, *, what: str = "that the foundation knows") -> None:
-    if wish.size < 1:
+def parse_how(how: str) -> tuple[str, str]:
+    """A way of picking and, of disagreement, which one. Raises ConfigError with a suggestion."""
+    way, _, argument = how.partition(":")
+    if way not in HOW or (argument and way != "disagreement"):
+        raise ConfigError(f"replay pick {how!r} is unknown.{did_you_mean(way, HOW)} Known: {', '.join(HOW)}")
+    return way, argument
+
+
+def _check_size(wish: ReplayWish, count: int, fitting: str, *, what: str) -> None:
+    if wish.size is not None and wish.size < 1:
         raise ConfigError(f"a replay set of {wish.size} structures is none; give --replay-size 1 or more")
     if not count:
         raise QueryError(
             f"{wish.source!r} has no structure {fitting or what}; widen --replay, or take other --replay-elements"
         )
-    if count < wish.size:
+    if wish.size is not None and count < wish.size:
         raise ConfigError(
             f"{wish.source!r} has {count} structures {fitting or what}, fewer than the {wish.size} to replay; give "
             f"--replay-size {count}, widen --replay, or take other --replay-elements"
@@ -87,21 +101,28 @@ def _farthest(db: Database, wish: ReplayWish, ids: Ids, *, model: AbstractModel 
     if model is None:
         raise ConfigError("picking farthest structures needs the foundation, whose features say how alike they are")
     source = RecordSource(db, cutoff=model.cutoff, needs=model.graph_needs, budget=0)
-    chosen: Ids = ids[farthest(descriptors(model, source.stream(ids)), count=wish.size, seed=wish.seed)]
+    chosen: Ids = ids[farthest(descriptors(model, source.stream(ids)), count=wish.size or 0, seed=wish.seed)]
     return chosen
 
 
 def _most_disputed(db: Database, wish: ReplayWish, ids: Ids, *, name: str) -> Ids:
     """Those with the largest stored disagreement of forces, then the lowest id; those without one do not count."""
+    spread = disagreements(db, name)
+    known = [int(identity) for identity in ids if int(identity) in spread]
+    _check_size(wish, len(known), "with that disagreement of forces", what="")
+    return np.array(sorted(known, key=lambda identity: (-spread[identity], identity))[: wish.size], dtype=np.int64)
+
+
+def disagreements(db: Database, name: str) -> dict[int, float]:
+    """Stored disagreement of forces by structure, of that name or, for none, the only one. Raises as pick does."""
     row = StructureDisagreement
     with db.session() as session:
         stored = {str(each.name): each.id for each in session.execute(select(Disagreement.name, Disagreement.id))}
         number = stored[_disagreement(name, list(stored))]
         query = select(row.structure_id, row.forces).where(row.disagreement_id == number, row.forces.is_not(None))
-        spread = {identity: float(forces or 0.0) for identity, forces in session.execute(query)}
-    known = [int(identity) for identity in ids if int(identity) in spread]
-    _check_size(wish, len(known), "with that disagreement of forces")
-    return np.array(sorted(known, key=lambda identity: (-spread[identity], identity))[: wish.size], dtype=np.int64)
+        return {
+            identity: float(forces or 0.0) for identity, forces in session.execute(query.order_by(row.structure_id))
+        }
 
 
 def _disagreement(name: str, stored: list[str]) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from mlipdb.errors import ConfigError, NotFoundError, TrainError
 from mlipdb.structures import SYMBOLS
-from mlipdb.subsets.subset import freeze, load
+from mlipdb.subsets.subset import freeze, load, names
 from mlipdb.testing.training import Stopper
 from mlipdb.trainers.archive import read_arrays, read_document
 from mlipdb.trainers.arrays import named_arrays
@@ -20,11 +20,14 @@ from mlipdb.trainers.checkpoint import load_model, save_model
 from mlipdb.trainers.cookbook import load_recipe
 from mlipdb.trainers.finetune import STRATEGIES, ReplayChoice, strategy_recipe
 from mlipdb.trainers.foundation import start_model
+from mlipdb.trainers.foundation_place import foundation_name, foundation_place, placed, run_of
+from mlipdb.trainers.foundation_weights import fingerprint
 from mlipdb.trainers.models.heads import only_head
 from mlipdb.trainers.models.nequix import Nequix
 from mlipdb.trainers.prepare import prepare
 from mlipdb.trainers.replay_data import repeats
-from mlipdb.trainers.run_files import last_checkpoint
+from mlipdb.trainers.run_files import best_checkpoint, last_checkpoint
+from mlipdb.trainers.run_summary import summarise
 from mlipdb.trainers.runs import find_run
 from mlipdb.trainers.train import resume
 
@@ -71,8 +74,8 @@ def test_every_strategy_trains_what_it_says_from_a_foundation_to_a_finished_run(
     facts = find_run(db, result.name)
     chosen = facts.config["recipe"]["finetune"]
     assert (facts.state, facts.parent, facts.subset) == ("finished", "base", "target")
-    assert (chosen["strategy"], chosen["e0"], chosen["replay"]) == (
-        strategy, "reestimate", "kept" if strategy in REPLAYING else ""
+    assert (chosen["foundation"], chosen["strategy"], chosen["e0"], chosen["replay"]) == (
+        "base", strategy, "reestimate", "kept" if strategy in REPLAYING else ""
     )  # fmt: skip
     assert [entry["epoch"] for entry in result.metrics["epochs"]] == [1, 2]
     assert result.metrics["data"]["e0"]["rms_after"] <= result.metrics["data"]["e0"]["rms_before"]
@@ -108,7 +111,7 @@ def test_what_is_replayed_is_told_apart_and_has_a_head_of_its_own(tuned, strateg
 def test_at_step_0_the_model_predicts_what_the_foundation_does_but_for_the_reported_offsets(db, base, tuned):
     result = tuned("naive")
     offsets = result.metrics["data"]["e0"]["offsets"]
-    recipe = recipe_of(db, "whole-naive")
+    recipe = placed(db, recipe_of(db, "whole-naive"))
     prepared = prepare(db, load(db, "target"), recipe=recipe, teacher_id=None, devices=1, say=print)
     started, foundation = start_model(prepared, recipe, say=print), load_model(base)
     assert offsets
@@ -157,11 +160,24 @@ def test_the_replay_weight_changes_what_is_learnt(tune, tuned):
     assert heavy["replay"] != light["replay"]
 
 
-def test_a_run_that_forgets_too_much_stops_after_an_epoch_and_keeps_the_reason(db, tune):
+def test_a_run_that_forgets_too_much_stops_after_an_epoch_and_keeps_the_reason(db, base, tune):
     bound = ("finetune.replay_bound=1e-6", "finetune.replay_allowance=0")
     result = tune("replay", *bound, name="forgetful", replay=KEPT)
     assert len(result.metrics["epochs"]) == 1
-    assert "above the limit of 0.0" in find_run(db, "forgetful").metrics["stopped"]
+    facts = find_run(db, "forgetful")
+    assert "above the limit of 0.0" in facts.metrics["stopped"]
+    assert facts.metrics["best"]["epoch"] == 0 == summarise(facts)["best_epoch"]
+    assert not changed(base, result) - {"e0"}  # the best model is the foundation that the run began with
+
+
+def test_a_bound_that_nothing_could_tell_to_be_broken_is_refused(db, tune):
+    with pytest.raises(ConfigError, match="nothing is; take a strategy with --replay"):
+        tune("naive", "finetune.replay_bound=2")
+    with pytest.raises(ConfigError, match="nothing is"):
+        tune("replay", "finetune.replay_bound=2", "finetune.replay_weight=0", replay=KEPT)
+    freeze(db, "all-learnt", filter='elements HAS "C"', fractions=(100, 0, 0))
+    with pytest.raises(ConfigError, match="'all-learnt' has no structure to validate with"):
+        tune("replay", "finetune.replay_bound=2", name="unmeasured", replay=ReplayChoice(source="all-learnt"))
 
 
 @pytest.mark.parametrize(
@@ -233,6 +249,28 @@ def test_a_run_does_not_go_on_from_a_foundation_that_was_changed(db, base, tune,
         resume(db, "changed", reporter=listener)
 
 
+def test_a_run_is_the_parent_however_it_was_named(db, base, tmp_path, monkeypatch):
+    best = best_checkpoint(base)
+    assert [run_of(db, name) for name in ("base", str(base), str(best), f"{base}@x", str(tmp_path))] == [
+        "base", "base", "base", "base", None
+    ]  # fmt: skip
+    monkeypatch.chdir(base.parent)
+    assert run_of(db, "base") == "base" == foundation_name(db, "base") == foundation_name(db, str(base))
+    monkeypatch.chdir(best.parent)
+    assert foundation_name(db, best.name) == str(best)
+
+
+def test_a_foundation_is_found_by_its_weights_where_its_name_leads_nowhere(db, base, tmp_path, monkeypatch):
+    best = best_checkpoint(base).resolve()
+    assert foundation_place(db, "/old/machine/base@x", sha256=fingerprint(base)) == f"{best}@x"
+    monkeypatch.setenv("MLIPDB_CACHE", str(tmp_path))
+    (tmp_path / "mine.nqx").write_bytes(b"weights")
+    sha256 = fingerprint(tmp_path / "mine.nqx")
+    assert foundation_place(db, "/old/machine/mine.nqx", sha256=sha256) == str(tmp_path / "mine.nqx")
+    with pytest.raises(TrainError, match=r"'/old/machine/mine\.nqx' is not there"):
+        foundation_place(db, "/old/machine/mine.nqx", sha256="0" * 64)
+
+
 def test_one_head_of_a_fine_tuned_model_is_fine_tuned_again(db, tune, tuned):
     name = tuned("replay").name
     again = tune("naive", foundation=f"{name}@foundation", name="again")
@@ -261,11 +299,25 @@ def test_a_target_that_is_small_beside_the_replay_is_repeated():
         ("naiv", {}, "Did you mean 'naive'"),
         ("replay", {}, "needs what is replayed: --replay"),
         ("lora", {"replay": KEPT}, "strategy lora replays nothing; leave --replay out"),
+        ("replay", {"replay": ReplayChoice(source="kept", how="farthest")}, "--replay-pick farthest says how to pick"),
     ],
 )
 def test_what_does_not_go_together_is_an_error_with_the_next_step(tune, strategy, options, message):
     with pytest.raises(ConfigError, match=message):
         tune(strategy, **options)
+
+
+@pytest.mark.parametrize("strategy", ["naive", "freeze-conv", "freeze-backbone", "lora"])
+def test_a_name_for_a_readout_that_gets_none_is_refused(tune, strategy):
+    with pytest.raises(ConfigError, match=f"strategy {strategy} leaves one readout, .*leave --head water out"):
+        tune(strategy, "finetune.head=water")
+
+
+def test_the_new_readout_cannot_have_the_foundations_name(db, tune):
+    before = names(db)
+    with pytest.raises(ConfigError, match="--head foundation is what a replay calls"):
+        tune("replay", "finetune.head=foundation", replay=ReplayChoice(source="kept", size=5, seed=99))
+    assert names(db) == before
 
 
 def test_a_recipe_keeps_its_learning_rate_where_it_is_not_the_shipped_one():

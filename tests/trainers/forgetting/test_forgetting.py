@@ -1,6 +1,5 @@
 import io
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import orjson
@@ -144,10 +143,10 @@ def replaying(trained):
 
 
 def test_a_replaying_run_knows_its_foundation_and_what_it_replayed(trained, replaying):
-    db, whole, _ = trained
+    db = trained[0]
     found = forgetting(db, "replaying", subset="toy", extent=SMALL)
     assert found.foundation_subset == replaying.name
-    assert Path(found.against) == whole.best.resolve()
+    assert found.against == "whole"
     fresh = set(replaying.splits["validation"].tolist()) - set(load(db, "toy").splits["train"].tolist())
     asked = fresh or set(replaying.splits["train"].tolist()) - set(load(db, "toy").splits["train"].tolist())
     assert found.kept.structures == found.after.foundation.structures <= max(len(asked), 12)

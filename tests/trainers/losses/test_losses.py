@@ -146,6 +146,13 @@ def test_huber_is_quadratic_near_zero_and_linear_far_away():
     assert value("forces_huber", (far, hessian), batch)[0] == pytest.approx(9 * delta * (1.0 - delta / 2), rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["energy_huber", "forces_huber", "stress_huber"])
+def test_delta_of_huber_comes_from_the_recipe(name):
+    [given] = make_losses({name: 2.0}, settings={name: {"delta": 0.01}}).terms
+    [usual] = make_losses({name: 2.0}, settings={"other": {"delta": 0.01}}).terms
+    assert (given.delta, usual.delta) == (0.01, 0.1)
+
+
 def test_huber_of_energies_is_per_atom_and_that_of_stress_by_component():
     batch = make_batch()
     (prediction, hessian), delta = exact(batch), 0.1
