@@ -156,7 +156,8 @@ class _Known:
         self._structures.add((content[0], method))
         if foreign is not None:
             for label in (content[1], None):
-                self._elsewhere.setdefault((content[0], label, method), foreign)
+                key = (content[0], label, method)
+                self._elsewhere[key] = min(foreign, self._elsewhere.get(key, foreign))
 
     def elsewhere(self, content: Content, method: int) -> int | None:
         """The structure of another source that has a content, None where there is none."""
@@ -219,12 +220,11 @@ class _Catalog:
         self, where: ColumnElement[bool], method: int
     ) -> Sequence[tuple[str, bytes, bytes | None, str, int, int]]:
         label = and_(LabelRow.structure_id == StructureRow.id, LabelRow.method_id == method, LabelRow.part == 0)
-        columns = (StructureRow.external_id, StructureRow.content_hash, LabelRow.content_hash, Material.key)
-        columns += (StructureRow.source_id, StructureRow.id)
+        row = StructureRow
+        columns = (row.external_id, row.content_hash, LabelRow.content_hash, Material.key, row.source_id, row.id)
         statement = select(*columns).outerjoin(LabelRow, label).join(Material, Material.id == StructureRow.material_id)
         with self._db.session() as session:
-            rows = session.execute(statement.where(where).order_by(StructureRow.id))
-            return [(row[0], row[1], row[2], row[3], row[4], row[5]) for row in rows]
+            return [(row[0], row[1], row[2], row[3], row[4], row[5]) for row in session.execute(statement.where(where))]
 
     def _filters(self) -> tuple[Membership, Membership] | None:
         """The keys of ids and structures, read where that is worth it."""

@@ -123,7 +123,7 @@ def _check_rows_differ(rows: Mapping[int, Any], split: Split, members: Members) 
     first: dict[int, int] = {}
     for place, number in enumerate(members.ids):
         row = rows.get(number)
-        if row in split.named and first.setdefault(row, place) != place:
+        if row is not None and row in split.named and first.setdefault(row, place) != place:
             twins = [members.external_ids[one] for one in (first[row], place)]
             raise ConfigError(
                 f"split by {split.by!r}: it counts rows, and row {row} is both {twins[0]!r} and {twins[1]!r}, which "

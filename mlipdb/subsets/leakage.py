@@ -162,7 +162,7 @@ def _with_copies(db: Database, keys: _Keys, other: _Keys) -> _Keys:
         measure: values + [other.by[measure][places[number]] if measure != "material" else "" for number, _ in copies]
         for measure, values in keys.by.items()
     }
-    ids, sources = ([pair[place] for pair in copies] for place in (0, 1))
+    ids, sources = [number for number, _ in copies], [source for _, source in copies]
     return _Keys(keys.ids + ids, keys.sources + sources, by, len(copies))
 
 

@@ -131,7 +131,7 @@ def isolated_energies(
     return lowest
 
 
-def _single_atoms(sources: Iterable[int], *, energy: str) -> Select[tuple[int, float]]:
+def _single_atoms(sources: Iterable[int], *, energy: str) -> Select[int, float]:
     """Element and energy of each neutral isolated atom of sources that has a DFT label."""
     row = StructureRow
     value = getattr(LabelRow, energy)
