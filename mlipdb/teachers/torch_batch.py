@@ -11,7 +11,7 @@ from mlipdb.labelling.teacher import LabelRequest
 from mlipdb.labels import ENERGY_KINDS, Label
 from mlipdb.structures import Structure
 from mlipdb.teachers.differences import difference_rows
-from mlipdb.teachers.torch_rows import batch_dofs, gradient_rows
+from mlipdb.teachers.torch_rows import batch_dofs, chunk_on, gradient_rows
 from mlipdb.trainers.batching.neighbours import Neighbours
 
 
@@ -98,7 +98,7 @@ def labels_from(
     """
     dofs = batch_dofs([len(structure) for structure in structures], request.hessian_row_numbers)
     gradient, virial = _derivatives(batch, outputs.energies, twice=len(dofs) > 0)
-    rows = gradient_rows(gradient, batch.positions, dofs)
+    rows = gradient_rows(gradient, batch.positions, dofs, chunk=chunk_on(batch.positions.device))
     parts = zip(structures, request.hessian_row_numbers, _slices(structures), strict=True)
     labels = [
         Label(
