@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -114,11 +115,12 @@ def labels_from(
     complete = []
     for place, (label, structure, atoms) in enumerate(zip(labels, structures, _slices(structures), strict=True)):
         atomic = energies[atoms] + e0[structure.atomic_numbers]
+        total: dict[str, Any] = {energy: float(atomic.sum())}
         volume = structure.volume
         complete.append(
             replace(
                 label,
-                **{energy: float(atomic.sum())},
+                **total,
                 forces=forces[atoms],
                 stress=None if volume is None else strains[place] / volume,
                 magmoms=None if moments is None else moments[atoms],
