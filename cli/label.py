@@ -99,14 +99,8 @@ def label(
         worker_python=worker_python,
     )
     named = NamedTeacher(name=teacher, options=options)
-    wish = Wish(
-        subset=subset,
-        hessian_rows=hessian_rows,
-        retry_failed=retry_failed,
-        pseudo=pseudo,
-        batch_edges=batch_edges,
-        executor=executor,
-    )
+    how: dict[str, Any] = {"retry_failed": retry_failed, "pseudo": pseudo, "batch_edges": batch_edges}
+    wish = Wish(subset=subset, hessian_rows=hessian_rows, executor=executor, **how)
     if dry_run:
         raise typer.Exit(_forecast(open_database(context), named, wish, json=json))
     raise typer.Exit(_label(open_database(context), named, wish, json=json))
