@@ -78,6 +78,30 @@ def theirs(calculator, settings):
     return {"seconds": seconds, "rows": 3 * sum(map(len, found))}
 
 
+def save(calculator, settings):
+    """Writes get_hessian of the first, smallest crystals."""
+    found = crystals(settings)[: settings["compared"]]
+    whole = [np.asarray(calculator.get_hessian(atoms)).reshape(3 * len(atoms), len(atoms), 3) for atoms in found]
+    np.savez(settings["hessians"], *whole)
+    return {"crystals": len(found)}
+
+
+def agree(name, settings):
+    """The largest difference of any of our rows from those that were written, in eV/Å², and the largest entry."""
+    from mlipdb.labelling.teacher import LabelRequest
+
+    found = structures_of(crystals(settings)[: settings["compared"]])
+    numbers = [np.arange(3 * len(item), dtype=np.int32) for item in found]
+    labels = teacher(name, settings).label(found, LabelRequest(base=False, hessian_row_numbers=numbers))
+    written = np.load(settings["hessians"])
+    pairs = [(label.hessian_rows, written[f"arr_{place}"]) for place, label in enumerate(labels)]
+    return {
+        "rows": sum(map(len, numbers)),
+        "difference": max(float(np.abs(mine - package).max()) for mine, package in pairs),
+        "largest": max(float(np.abs(package).max()) for _, package in pairs),
+    }
+
+
 def memory(name, settings):
     """Peak and present memory in MiB of labelling one cell with so many rows."""
     atoms = ase.build.bulk("NaCl", "rocksalt", a=5.64, cubic=True) * (settings["memory_atoms"] // 8, 1, 1)
@@ -94,17 +118,16 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def theirs_nequix(settings):
+def nequix_calculator(settings):
     from nequix.calculator import NequixCalculator
 
-    return theirs(NequixCalculator(model_path=settings["nequix"], use_kernel=False), settings)
+    return NequixCalculator(model_path=settings["nequix"], use_kernel=False)
 
 
-def theirs_mace(settings):
+def mace_calculator(settings):
     from mace.calculators import MACECalculator
 
-    calculator = MACECalculator(model_paths=settings["mace"], device="cpu", default_dtype="float64")
-    return theirs(calculator, settings)
+    return MACECalculator(model_paths=settings["mace"], device="cpu", default_dtype="float64")
 
 
 def make_mace(path, channels):
@@ -147,10 +170,11 @@ def main():
     if "MLIPDB_BENCH_CORE" in os.environ:
         os.sched_setaffinity(0, {int(os.environ["MLIPDB_BENCH_CORE"])})
     kind, _, name = side.partition("_")
-    if kind == "theirs":
-        report = {"nequix": theirs_nequix, "mace": theirs_mace}[name](settings)
+    if kind in ("theirs", "save"):
+        calculator = {"nequix": nequix_calculator, "mace": mace_calculator}[name](settings)
+        report = {"theirs": theirs, "save": save}[kind](calculator, settings)
     else:
-        report = {"ours": ours, "memory": memory}[kind](name, settings)
+        report = {"ours": ours, "memory": memory, "agree": agree}[kind](name, settings)
     print(json.dumps(report))
 
 

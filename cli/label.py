@@ -71,6 +71,9 @@ def label(
     ] = "0",
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try structures that failed before.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing; say where to put the weights.")] = False,
+    batch_edges: Annotated[
+        int | None, typer.Option(min=1, help="Edges of a batch, where the device has more or less memory than assumed.")
+    ] = None,
     pseudo: Annotated[
         bool, typer.Option("--pseudo", help="Labels to train on: whole ones (energy, forces, stress) or none.")
     ] = False,
@@ -96,7 +99,8 @@ def label(
         worker_python=worker_python,
     )
     named = NamedTeacher(name=teacher, options=options)
-    wish = Wish(subset=subset, hessian_rows=hessian_rows, retry_failed=retry_failed, pseudo=pseudo, executor=executor)
+    how: dict[str, Any] = {"retry_failed": retry_failed, "pseudo": pseudo, "batch_edges": batch_edges}
+    wish = Wish(subset=subset, hessian_rows=hessian_rows, executor=executor, **how)
     if dry_run:
         raise typer.Exit(_forecast(open_database(context), named, wish, json=json))
     raise typer.Exit(_label(open_database(context), named, wish, json=json))
@@ -110,6 +114,7 @@ class Wish:
     hessian_rows: Any
     retry_failed: bool
     pseudo: bool
+    batch_edges: int | None
     executor: str | None
 
 
@@ -117,9 +122,12 @@ def _forecast(db: "Database", named: "NamedTeacher", wish: Wish, *, json: bool) 
     """Say what a run would take; the exit code."""
     from mlipdb.labelling import forecast
 
-    ids = db.query(wish.subset).ids
+    ids, teacher = db.query(wish.subset).ids, named()
     talk(f"{len(ids)} structures selected; labelling a few of them in this process")
-    found = forecast(db, named(), ids=ids, hessian_rows=wish.hessian_rows, retry_failed=wish.retry_failed)
+    limits = teacher.batch_limits.scaled(wish.batch_edges)
+    found = forecast(
+        db, teacher, ids=ids, hessian_rows=wish.hessian_rows, retry_failed=wish.retry_failed, limits=limits
+    )
     if json:
         show_json(asdict(found))
     else:
@@ -159,7 +167,7 @@ def _run(
 
     rows, again = wish.hessian_rows, wish.retry_failed
     if wish.executor is None:
-        teacher, options = named(), LabelOptions(pseudo=wish.pseudo)
+        teacher, options = named(), LabelOptions(pseudo=wish.pseudo, batch_edges=wish.batch_edges)
         talk(f"{len(ids)} structures selected; teacher {teacher.info.name}, weights {teacher.info.weights_sha256[:12]}")
         return run(
             db, teacher, ids=ids, hessian_rows=rows, retry_failed=again, options=options, progress=ProgressLine()
@@ -173,7 +181,7 @@ def _run(
             hessian_rows=rows,
             retry_failed=again,
             executor=force.executor,
-            options=LabelOptions(pseudo=wish.pseudo, workers=force.workers),
+            options=LabelOptions(pseudo=wish.pseudo, batch_edges=wish.batch_edges, workers=force.workers),
             progress=ProgressLine(),
         )
 

@@ -29,6 +29,12 @@ class BatchLimits:
             edges=max(1, self.edges >> times),
         )
 
+    def scaled(self, edges: int | None) -> "BatchLimits":
+        """The same for so many edges, atoms in proportion; without a number as they are."""
+        if edges is None:
+            return self
+        return BatchLimits(structures=self.structures, atoms=max(1, self.atoms * edges // self.edges), edges=edges)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Task:

@@ -22,12 +22,15 @@ class Flush:
 class LabelOptions:
     """Limits of a batch (the teacher's own where None), when labels are stored, and how many workers to keep busy.
 
+    batch_edges alone scales the teacher's own limits to so many edges.
+
     With pseudo, a label counts only as a whole: a structure without all of energy, forces and (for three periodic
     directions) stress fails, so that the set can be trained on. workers is for executors: twice as many units of
     work are handed out at a time.
     """
 
     limits: BatchLimits | None = None
+    batch_edges: int | None = None
     flush: Flush = field(default_factory=Flush)
     pseudo: bool = False
     workers: int = 16

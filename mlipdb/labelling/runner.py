@@ -147,7 +147,7 @@ def _here(teacher: Teacher | LoadTeacher, options: LabelOptions) -> _Work:
     loaded = teacher if isinstance(teacher, Teacher) else teacher()
 
     def do(run: "_Run", tasks: Iterator[Task]) -> None:
-        batcher = Batcher(limits=options.limits or loaded.batch_limits)
+        batcher = Batcher(limits=options.limits or loaded.batch_limits.scaled(options.batch_edges))
         with LabelWriter(run.db, run.method_id, flush=options.flush) as writer:
             labeller = Labeller(loaded, writer, batcher=batcher, pseudo=options.pseudo)
             run.tally = labeller.tally
@@ -174,6 +174,7 @@ def _elsewhere(teacher: Teacher | LoadTeacher, executor: Executor, options: Labe
                 uuid=run.db.uuid,
                 spool=spool.visible,
                 limits=options.limits,
+                batch_edges=options.batch_edges,
                 pseudo=options.pseudo,
             )
             sizes = Sizes(options.flush, workers=options.workers, left=run.total)

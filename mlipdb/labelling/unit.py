@@ -51,6 +51,7 @@ class WorkUnit:
     spool: Path
     limits: BatchLimits | None
     pseudo: bool
+    batch_edges: int | None = None
     tasks: tuple[Task, ...] = ()
 
 
@@ -129,7 +130,7 @@ class _Worker:
         self._loaded = self._batcher = None
 
     def batcher_of(self, unit: WorkUnit, teacher: Teacher) -> Batcher:
-        limits = unit.limits or teacher.batch_limits
+        limits = unit.limits or teacher.batch_limits.scaled(unit.batch_edges)
         if self._batcher is None or self._batcher.limits != limits or self._batcher.holds_tasks:
             self._batcher = Batcher(limits=limits)
         return self._batcher

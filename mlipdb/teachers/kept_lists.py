@@ -3,7 +3,8 @@
 from collections import OrderedDict
 
 from mlipdb.structures import Structure
-from mlipdb.trainers.batching.neighbours import NO_NEEDS, GraphNeeds, Neighbours, neighbours
+from mlipdb.trainers.batching.neighbours import Neighbours, neighbours
+from mlipdb.trainers.graph import NO_NEEDS, GraphNeeds
 
 KEPT_BYTES = 256 * 2**20  # a thousand structures of 5,000 edges are a tenth of it
 

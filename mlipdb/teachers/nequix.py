@@ -186,17 +186,25 @@ def _check_stress(model: AbstractModel, path: Path) -> None:
 
 
 def _shape(needed: GraphShape) -> GraphShape:
-    """A padded shape, in powers of two: the runner fills batches to one, and a new shape takes long to compile.
+    """A padded shape, in few sizes: the runner fills batches to one, and a new shape takes long to compile.
 
-    There are about 60 edges to an atom and an edge costs a quarter of an atom, so that atoms are padded generously.
+    Edges, which are nearly all of the work, come in quarters of powers of two, so that at most a fifth of them is
+    padding and not half. There are about 60 edges to an atom and an edge costs a quarter of an atom, so that atoms are
+    padded generously.
     """
-    edges = _power_of_two(needed.edges, smallest=1024)
+    edges = _quarter_step(needed.edges, smallest=1024)
     return GraphShape(
-        atoms=_power_of_two(needed.atoms, smallest=edges // 32),
+        atoms=_power_of_two(needed.atoms, smallest=_power_of_two(edges, smallest=1024) // 32),
         edges=edges,
         graphs=_power_of_two(needed.graphs, smallest=64),
         triplets=_power_of_two(needed.triplets, smallest=4096) if needed.triplets else 0,
     )
+
+
+def _quarter_step(count: int, *, smallest: int) -> int:
+    """The next of 1, 1.25, 1.5 and 1.75 times a power of two."""
+    quarter = _power_of_two(count, smallest=smallest) // 8  # of the power of two below
+    return max(smallest, -(-count // quarter) * quarter)
 
 
 def _power_of_two(count: int, *, smallest: int) -> int:

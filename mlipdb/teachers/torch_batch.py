@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from mlipdb.labelling.teacher import LabelRequest
 from mlipdb.labels import ENERGY_KINDS, Label
 from mlipdb.structures import Structure
 from mlipdb.teachers.differences import difference_rows
-from mlipdb.teachers.torch_rows import batch_dofs, gradient_rows
+from mlipdb.teachers.torch_rows import batch_dofs, chunk_on, gradient_rows
 from mlipdb.trainers.batching.neighbours import Neighbours
 
 
@@ -98,7 +99,7 @@ def labels_from(
     """
     dofs = batch_dofs([len(structure) for structure in structures], request.hessian_row_numbers)
     gradient, virial = _derivatives(batch, outputs.energies, twice=len(dofs) > 0)
-    rows = gradient_rows(gradient, batch.positions, dofs)
+    rows = gradient_rows(gradient, batch.positions, dofs, chunk=chunk_on(batch.positions.device))
     parts = zip(structures, request.hessian_row_numbers, _slices(structures), strict=True)
     labels = [
         Label(
@@ -114,11 +115,12 @@ def labels_from(
     complete = []
     for place, (label, structure, atoms) in enumerate(zip(labels, structures, _slices(structures), strict=True)):
         atomic = energies[atoms] + e0[structure.atomic_numbers]
+        total: dict[str, Any] = {energy: float(atomic.sum())}
         volume = structure.volume
         complete.append(
             replace(
                 label,
-                **{energy: float(atomic.sum())},
+                **total,
                 forces=forces[atoms],
                 stress=None if volume is None else strains[place] / volume,
                 magmoms=None if moments is None else moments[atoms],

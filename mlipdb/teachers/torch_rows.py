@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int32
 
+ACCELERATOR_CHUNK = 8  # rows of one backward pass there; on a processor a batched pass is no quicker than its rows
 NONE = -1  # in dofs: this structure asks for no more rows
 
 
@@ -26,6 +27,11 @@ def batch_dofs(
         dofs[: len(numbers), place] = 3 * first + numbers
         first += size
     return dofs
+
+
+def chunk_on(device: torch.device) -> int:
+    """Rows of one backward pass on a device."""
+    return 1 if device.type == "cpu" else ACCELERATOR_CHUNK
 
 
 def hessian_rows(
@@ -58,15 +64,22 @@ def gradient_rows(
 
     chunk rows are computed in one batched backward pass: that is quicker on an accelerator, and holds so many graphs of
     the second derivative at a time. The rows leave the device chunk by chunk, so that memory does not grow with their
-    number.
+    number. Where an operation of the model cannot be batched, or so many graphs do not fit, rows go one by one.
     """
     rows = np.zeros((len(dofs), *positions.shape))
     if not gradient.requires_grad:
         return rows
-    flat = gradient.reshape(-1)
-    for start in range(0, len(dofs), chunk):
+    flat, start = gradient.reshape(-1), 0
+    while start < len(dofs):
         part = slice(start, start + chunk)
-        rows[part] = _backward(flat, positions, _ones(flat, dofs[part])).detach().cpu().numpy()
+        try:
+            rows[part] = _backward(flat, positions, _ones(flat, dofs[part])).detach().cpu().numpy()
+        except RuntimeError:
+            if chunk == 1:
+                raise
+            chunk = 1
+        else:
+            start += chunk
     return rows
 
 

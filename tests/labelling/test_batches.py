@@ -34,6 +34,13 @@ def test_base_and_rows_only_tasks_are_not_mixed():
     assert all(len({item.base for item in batch}) == 1 for batch in pack(tasks, LIMITS))
 
 
+def test_limits_are_scaled_to_a_number_of_edges_with_the_atoms():
+    limits = BatchLimits(structures=64, atoms=1024, edges=16384)
+    assert limits.scaled(None) == limits
+    assert limits.scaled(4096) == BatchLimits(structures=64, atoms=256, edges=4096)
+    assert limits.scaled(1).atoms == 1
+
+
 def test_long_and_short_lists_of_rows_are_not_mixed():
     tasks = [task(key, edges=10, rows=rows) for key, rows in enumerate([30, 29, 4, 4])]
     assert [[len(item.rows) for item in batch] for batch in pack(tasks, LIMITS)] == [[30, 29], [4, 4]]

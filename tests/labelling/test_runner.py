@@ -341,6 +341,11 @@ def test_no_structures_is_no_work(db, teacher):
     assert (report.requested, report.labelled) == (0, 0)
 
 
+def test_a_number_of_edges_for_batches_scales_the_teachers_own_limits(db, ids, teacher):
+    label(db, teacher, ids=ids, options=LabelOptions(batch_edges=1))
+    assert {count for count, _, _ in teacher.asked} == {1}
+
+
 def test_repeated_ids_are_labelled_once(db, teacher):
     report = label(db, teacher, ids=np.array([3, 1, 3]))
     assert (report.requested, report.labelled) == (2, 2)

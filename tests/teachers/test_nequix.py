@@ -8,9 +8,10 @@ import pytest
 from mlipdb.errors import LabelError
 from mlipdb.labelling.teacher import LabelRequest, TeacherOptions
 from mlipdb.structures import make_structure
-from mlipdb.teachers.nequix import NequixTeacher, batch_dofs
+from mlipdb.teachers.nequix import NequixTeacher, _shape, batch_dofs
 from mlipdb.teachers.published import PUBLISHED
 from mlipdb.testing.teachers import TeacherConformance, crystal, molecule
+from mlipdb.trainers.batching.pad import GraphShape
 
 NO_ROWS = np.zeros(0, np.int32)
 
@@ -152,3 +153,13 @@ class TestPublished:
         slope = -(labels[2].forces - labels[3].forces) / (2 * step)
         assert labels[1].hessian_rows[0] == pytest.approx(slope, abs=2e-2)
         assert labels[0].hessian_rows[0, 1, 2] > 5.0
+
+
+@pytest.mark.parametrize(
+    ("needed", "padded"),
+    [(1, 1024), (1024, 1024), (1025, 1280), (2838, 3072), (4096, 4096), (4097, 5120), (8192, 8192)],
+)
+def test_edges_are_padded_by_a_fifth_at_most_from_a_thousand_on(needed, padded):
+    shape = _shape(GraphShape(atoms=10, edges=needed, graphs=2))
+    assert shape.edges == padded
+    assert needed < 1024 or shape.edges <= 1.25 * needed
