@@ -41,6 +41,11 @@ def evaluate(
     if not forgetting and (foundation_subset or against or elements or html):
         raise typer.BadParameter("--foundation-subset, --against, --elements and --html go with --forgetting")
     db = open_database(context)
+    sets = {"foundation_subset": foundation_subset, "against": against}
+    if forgetting:
+        from mlipdb.trainers.forgetting import check_forgetting
+
+        check_forgetting(db, target, **sets)  # before an evaluation that takes its time
     found = compare(db, target, subset=subset, splits=tuple(split) if split else None)
     forgotten = None
     if forgetting:
@@ -48,7 +53,6 @@ def evaluate(
         from mlipdb.trainers.forgetting import Extent, add_forgetting, write_page
 
         extent = Extent(sample=sample, elements=parse_elements(elements or ""))
-        sets = {"foundation_subset": foundation_subset, "against": against}
         forgotten = add_forgetting(db, found, target=target, extent=extent, **sets)
         if html is not None:
             write_page(html, forgotten)

@@ -1,11 +1,14 @@
 """The energies of isolated atoms that a fine-tuning starts with."""
 
 import json
+from collections.abc import Iterable
 
 import numpy as np
 
 from mlipdb.database import Database
+from mlipdb.errors import TrainError
 from mlipdb.methods import find_method
+from mlipdb.structures import SYMBOLS
 from mlipdb.subsets.reference import parse_reference
 from mlipdb.subsets.subset import FrozenSubset
 from mlipdb.subsets.training_statistics import Request, keep_statistics, one_method
@@ -31,6 +34,22 @@ def reference_shift(
 
     values = json.loads(from_first(make))
     return ReferenceShift(**{**values, "offsets": {int(number): value for number, value in values["offsets"].items()}})
+
+
+def require_decided(shift: ReferenceShift, elements: Iterable[int], *, of: str) -> None:
+    """Raise TrainError that names the elements for which there is no E0 in the labels' convention.
+
+    Without it the foundation's would stand for them, which are hundreds of eV off where labels are all-electron ones.
+    """
+    if shift.mode == UNCHANGED or not shift.structures:
+        return
+    if missing := [SYMBOLS[number] for number in sorted(set(elements) - shift.offsets.keys())]:
+        raise TrainError(
+            f"{of} has {', '.join(missing)}, but no structure to train on that has an energy: E0s ({shift.mode}) are "
+            "not known for them. Leave such structures out of the subset, widen its train part, give their E0s "
+            "(--e0 FILE.json, or isolated with single atoms in the database), or keep the foundation's with --e0 "
+            "foundation, where the labels are of its convention"
+        )
 
 
 def _shift(

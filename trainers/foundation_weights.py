@@ -7,8 +7,9 @@ from pathlib import Path
 from mlipdb.errors import ConfigError, TrainError
 from mlipdb.structures import SYMBOLS
 from mlipdb.trainers.archive import DOCUMENT
-from mlipdb.trainers.checkpoint import load_model, split_head
+from mlipdb.trainers.checkpoint import load_checkpoint, load_model, split_head
 from mlipdb.trainers.models.base import AbstractModel, AbstractTrunked
+from mlipdb.trainers.models.heads import AbstractHeaded
 from mlipdb.trainers.recipe import Recipe
 from mlipdb.trainers.run_files import best_checkpoint
 from mlipdb.trainers.student import DataFacts
@@ -53,6 +54,15 @@ def read_foundation(path: str) -> AbstractTrunked:
             "fine-tuned; derive it from mlipdb.trainers.models.base.AbstractTrunked as well"
         )
     return model
+
+
+def carried_heads(path: str) -> AbstractHeaded | None:
+    """The model at a path with all of its heads; None where it has one readout, or the path names the head it means."""
+    place, head = split_head(path)
+    if head is not None or not place.is_dir():
+        return None
+    model = load_checkpoint(best_checkpoint(place) or place)
+    return model if isinstance(model, AbstractHeaded) else None
 
 
 def foundation_facts(model: AbstractModel) -> DataFacts:

@@ -35,7 +35,7 @@ from mlipdb.trainers.batching.targets import Convention
 from mlipdb.trainers.conventions import check_conventions
 from mlipdb.trainers.devices import from_first
 from mlipdb.trainers.found_part import FoundPart, Reading, find_part
-from mlipdb.trainers.foundation_reference import reference_shift
+from mlipdb.trainers.foundation_reference import reference_shift, require_decided
 from mlipdb.trainers.foundation_weights import foundation_facts, foundation_model, require_known
 from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.recipe import Recipe
@@ -126,7 +126,10 @@ def prepare(
         require_known(foundation, elements, of=f"subset {subset.name!r}")
         shift = reference_shift(db, subset, data.train, foundation=foundation, recipe=recipe)
         facts = shift.applied(foundation_facts(foundation))
+        require_decided(shift, elements, of=f"subset {subset.name!r}")
         say(shift.text)
+    if data.replay is not None and data.replay.warning:
+        say(data.replay.warning)
     unseen = _unseen(data.train.survey, elements, say=say)
     alignment = None
     if teacher_id is not None:
@@ -363,4 +366,5 @@ def _report(data: _Data, *, facts: DataFacts, unseen: list[str], alignment: Alig
         sizes = {"train": len(data.replay.train.survey), "validation": len(data.replay.validation.survey)}
         times = 1 + repeats(len(train), sizes["train"])
         report["replay"] = {"structures": sizes, "method": data.replay.method, "target_times": times}
+        report["replay"] |= {} if data.replay.fit is None else {"fit": data.replay.fit.describe()}
     return report

@@ -2,28 +2,61 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from mlipdb.database import Database
 from mlipdb.errors import ConfigError, TrainError
 from mlipdb.methods import find_method
 from mlipdb.subsets import subset as subsets
 from mlipdb.subsets.training_statistics import one_method
+from mlipdb.trainers.alignment import Alignment, align
 from mlipdb.trainers.batching.targets import Convention
 from mlipdb.trainers.found_part import FoundPart, Reading, find_part
 from mlipdb.trainers.foundation_weights import require_known
+from mlipdb.trainers.metrics import MILLI
 from mlipdb.trainers.models.base import AbstractModel
+from mlipdb.trainers.part_errors import model_errors
 from mlipdb.trainers.recipe import Recipe
 
+SAMPLE = 500  # structures on which the foundation is held against the labels
+ENOUGH = 3  # structures for each offset
+FAR = 0.2  # eV/atom that no foundation is off on what it was trained on
 LEAST_SHARE = 0.1  # of the target beside the replay in an epoch; below it the target is repeated
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ReplayData:
-    """The train and validation parts of the replayed subset, with the foundation's E0s; method names their labels'."""
+    """The train and validation parts of the replayed subset, with the foundation's E0s; method names their labels'.
+
+    fit is how the foundation's energies differ from those labels; None where they are its own.
+    """
 
     train: FoundPart
     validation: FoundPart
     convention: Convention
     method: str
+    fit: Alignment | None = None
+
+    @property
+    def warning(self) -> str | None:
+        """What to say where the labels are of another convention than the foundation learnt; None where they may be."""
+        return None if self.fit is None else convention_warning(self.fit, energy=self.convention.energy)
+
+
+def convention_warning(fit: Alignment, *, energy: str) -> str | None:
+    """What to say of labels that differ so from the foundation that they cannot be what it learnt; else None.
+
+    Few structures for each offset say so only where no error could be as large.
+    """
+    if not (fit.conventions_differ if fit.structures >= ENOUGH * len(fit.offsets) else fit.rms_before > FAR):
+        return None
+    before, after = (MILLI * rms for rms in (fit.rms_before, fit.rms_after))
+    return (
+        f"WARNING: energies of the foundation differ from {fit.structures} replayed labels ({energy}) by {before:.1f} "
+        f"meV/atom rms, by {after:.1f} after offsets per element: they are not what it learnt, and replaying them "
+        "changes what it knows. Choose the energy that it learnt (--set finetune.replay_energy=…), labels of its level "
+        "of theory (--set finetune.replay_method=NUMBER), or --strategy pseudo-replay"
+    )
 
 
 def find_replay(db: Database, recipe: Recipe, *, foundation: AbstractModel, reading: Reading) -> ReplayData:
@@ -56,7 +89,16 @@ def find_replay(db: Database, recipe: Recipe, *, foundation: AbstractModel, read
         validation=validation,
         convention=Convention(energy=energy, e0=e0),
         method=db.method(method).name,
+        fit=None if db.method(method).weights_sha256 == tuned.sha256 else _fit(train, foundation, energy=energy),
     )
+
+
+def _fit(train: FoundPart, foundation: AbstractModel, *, energy: str) -> Alignment:
+    """How label and foundation differ on a sample of the structures to train on."""
+    labelled = train.ids[train.survey.has_energy]
+    places = np.unique(np.linspace(0, len(labelled) - 1, min(len(labelled), SAMPLE)).round().astype(np.int64))
+    errors = model_errors(foundation, train.source, labelled[places], energy=energy)
+    return align(-errors.energies, errors.compositions)
 
 
 def _check_bound(validation: FoundPart, *, name: str) -> None:

@@ -52,11 +52,12 @@ class NequixTeacher:
         self._lists = KeptLists(float(model.cutoff), needs=model.graph_needs)
 
     @classmethod
-    def load(cls, name: str, options: TeacherOptions) -> "NequixTeacher":
+    def load(cls, name: str, options: TeacherOptions, *, stress: bool = True) -> "NequixTeacher":
         """The teacher of a published name, or of a file or checkpoint folder; see TeacherInfo for what is remembered.
 
         PATH@HEAD is one head of a checkpoint that has several, PATH the first; which one is among the settings.
-        A published file is known by its hash, so that it is the same teacher whether given by name or by path.
+        A published file is known by its hash, so that it is the same teacher whether given by name or by path. Without
+        stress it may be a direct model, which has none: labels are then energies and forces alone.
         """
         options.refuse_unused(name, "device", "dtype", "step")
         given = options.weights or known_file(name, cache=options.cache, offline=options.offline)
@@ -64,7 +65,8 @@ class NequixTeacher:
         if not path.exists():
             raise LabelError(f"no weights at {path}; give a .nqx file or a checkpoint folder with --weights")
         model = load_model(given) if path.is_dir() or given != path else load_nqx(path)[0]
-        _check_stress(model, path)
+        if stress:
+            _check_stress(model, path)
         sha256 = hashlib.sha256(_identity(path).read_bytes()).hexdigest()
         known = published_name(sha256)
         if known is not None and name in PUBLISHED and name != known:
@@ -136,13 +138,14 @@ class NequixTeacher:
     def _with_base(
         self, label: Label, structure: Structure, prediction: Prediction, *, atoms: slice, graph: int
     ) -> Label:
+        has_stress = all(structure.pbc) and gives_stress(self._model)
         interaction = np.asarray(prediction.atomic_energies[atoms], dtype=np.float64)
         atomic: Float64[np.ndarray, " atoms"] = interaction + self._e0[structure.atomic_numbers]
         return replace(
             label,
             energy_uncorrected=float(atomic.sum()),
             forces=np.asarray(prediction.forces[atoms], dtype=np.float64),
-            stress=np.asarray(prediction.stress[graph], dtype=np.float64) if all(structure.pbc) else None,
+            stress=np.asarray(prediction.stress[graph], dtype=np.float64) if has_stress else None,
             atomic_energies=atomic,
             atomic_energies_include_e0=True,
         )

@@ -1,6 +1,7 @@
 """Fine-tuning from a database: everything that a strategy needs is made ready, then the one training loop runs."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mlipdb import registry
@@ -12,9 +13,11 @@ from mlipdb.trainers.devices import from_first
 from mlipdb.trainers.finetune.pseudo import pseudo_label
 from mlipdb.trainers.finetune.replay_set import ReplayChoice, check_choice, replay_set
 from mlipdb.trainers.finetune.strategy import Strategy, find_strategy
-from mlipdb.trainers.foundation import REPLAY_HEAD
+from mlipdb.trainers.foundation import REPLAY_HEAD, heads_after
 from mlipdb.trainers.foundation_place import foundation_name, foundation_place, run_of
-from mlipdb.trainers.foundation_weights import fingerprint, read_foundation, require_known
+from mlipdb.trainers.foundation_weights import carried_heads, fingerprint, read_foundation, require_known
+from mlipdb.trainers.models.base import AbstractDirectModel, AbstractModel, AbstractTrunked
+from mlipdb.trainers.models.heads import AbstractHeaded, head_names
 from mlipdb.trainers.prepare import Say, subset_elements
 from mlipdb.trainers.progress import Reporter
 from mlipdb.trainers.recipe import FinetuneRecipe, Recipe
@@ -74,18 +77,58 @@ def _resolved(db: Database, wish: FinetuneWish, *, recipe: Recipe, say: Say) -> 
     name = foundation_name(db, wish.foundation)
     place = foundation_place(db, name)
     model = read_foundation(place)
+    carried = carried_heads(place)
+    replays = wish.replay is not None and recipe.finetune.replay_weight > 0
+    _check_head(strategy, recipe.finetune, before=() if carried is None else head_names(carried), replays=replays)
     frozen = subsets.resolve(db, wish.subset)
     require_known(model, subset_elements(db, frozen), of=f"subset {frozen.name!r}")
     tuned = replace(recipe.finetune, foundation=name, sha256=fingerprint(place))
     if tuned.learns == FinetuneRecipe().learns:
-        tuned = replace(tuned, learns=strategy.learns(model))
-    if wish.replay is not None and tuned.replay_weight > 0:
+        tuned = replace(tuned, learns=_learns(strategy, model, carried, replays=replays))
+    if wish.replay is not None and replays:
         chosen = replay_set(db, wish.replay, target=frozen, model=model, foundation=tuned.sha256, say=say)
         tuned = replace(tuned, replay=chosen.name)
         if strategy.replay == "pseudo":
-            method = pseudo_label(db, chosen, foundation=place, sha256=tuned.sha256, say=say)
+            stress = not isinstance(model, AbstractDirectModel)
+            method = pseudo_label(db, chosen, foundation=place, sha256=tuned.sha256, stress=stress, say=say)
             tuned = replace(tuned, replay_method=str(method), replay_energy="energy_uncorrected")
-    return replace(recipe, model={"name": registry.name_of("mlipdb.models", type(model))}, finetune=tuned)
+    named = {"name": registry.name_of("mlipdb.models", type(model))}
+    return replace(recipe, model=named, finetune=tuned, loss=_losses(recipe, model, say=say))
+
+
+def _check_head(strategy: Strategy, recipe: FinetuneRecipe, *, before: Sequence[str], replays: bool) -> None:
+    if not (before or strategy.replay != "none" or recipe.head == FinetuneRecipe().head):
+        raise ConfigError(
+            f"strategy {strategy.name} leaves one readout, which has no name; leave --head {recipe.head} out, or use a "
+            "strategy with replay, which keeps the foundation's beside it"
+        )
+    heads_after(before, head=recipe.head, replays=replays)
+
+
+def _learns(
+    strategy: Strategy, model: AbstractTrunked, carried: AbstractHeaded | None, *, replays: bool
+) -> tuple[str, ...]:
+    """What learns of the model; of one that carries other heads along, nothing of these heads' own."""
+    if carried is None or strategy.lora_rank:
+        return strategy.learns(model)
+    own = tuple(f"readouts[{place}]*" for place in range(2 if replays else 1))
+    known = {"*": ("shared*", *own), **dict.fromkeys(carried.readout_arrays, own)}
+    return tuple(name for pattern in strategy.learns(carried) for name in known.get(pattern, (pattern,)))
+
+
+def _losses(recipe: Recipe, model: AbstractModel, *, say: Say) -> dict[str, float]:
+    """The weights of the recipe, without those that need a stress where the model has none."""
+    if not isinstance(model, AbstractDirectModel):
+        return recipe.loss
+    idle = [name for name, weight in recipe.loss.items() if weight and "stress" in _needs(name)]
+    if idle:
+        say(f"{type(model).__name__} gives forces of its own and no stress: without {', '.join(idle)}")
+    return {name: 0.0 if name in idle else weight for name, weight in recipe.loss.items()}
+
+
+def _needs(loss: str) -> frozenset[str]:
+    needs: frozenset[str] = registry.load("mlipdb.losses", loss).needs
+    return needs
 
 
 def _check_wish(wish: FinetuneWish, strategy: Strategy, recipe: FinetuneRecipe) -> None:
@@ -94,11 +137,6 @@ def _check_wish(wish: FinetuneWish, strategy: Strategy, recipe: FinetuneRecipe) 
     if recipe.head == REPLAY_HEAD:
         raise ConfigError(
             f"--head {REPLAY_HEAD} is what a replay calls the foundation's own readout; choose another name"
-        )
-    if strategy.replay == "none" and recipe.head != FinetuneRecipe().head:
-        raise ConfigError(
-            f"strategy {strategy.name} leaves one readout, which has no name; leave --head {recipe.head} out, or use a "
-            "strategy with replay, which keeps the foundation's beside it"
         )
     if strategy.replay == "none" and wish.replay is not None:
         raise ConfigError(f"strategy {strategy.name} replays nothing; leave --replay out, or use --strategy replay")

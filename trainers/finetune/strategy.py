@@ -8,6 +8,7 @@ from typing import Literal
 from mlipdb.errors import ConfigError, did_you_mean
 from mlipdb.trainers.cookbook import load_recipe
 from mlipdb.trainers.models.base import AbstractTrunked
+from mlipdb.trainers.models.heads import AbstractHeaded
 from mlipdb.trainers.recipe import Recipe
 
 RECIPE = "finetune"  # that ships; the learning rates of the table are for its optimiser
@@ -32,7 +33,7 @@ class Strategy:
     replay: Literal["none", "labels", "pseudo"] = "none"
     learning_rate: float
 
-    def learns(self, model: AbstractTrunked) -> tuple[str, ...]:
+    def learns(self, model: AbstractTrunked | AbstractHeaded) -> tuple[str, ...]:
         """Patterns of the names of the model's arrays that learn."""
         patterns = {
             "readout": model.readout_arrays,

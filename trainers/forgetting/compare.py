@@ -6,15 +6,17 @@ from typing import Any
 
 from mlipdb.database import Database
 from mlipdb.errors import ConfigError
-from mlipdb.trainers.checkpoint import load_model, split_head
+from mlipdb.trainers.checkpoint import load_checkpoint, load_model, split_head
 from mlipdb.trainers.evaluate import Target, find_target
 from mlipdb.trainers.forgetting.errors import Errors
 from mlipdb.trainers.forgetting.measure import Measured, Probes, known_errors, measure
 from mlipdb.trainers.forgetting.probes import Wanted, find_probes
 from mlipdb.trainers.forgetting.settings import Extent
 from mlipdb.trainers.found_model import find_model
-from mlipdb.trainers.foundation import REPLAY_HEAD
 from mlipdb.trainers.foundation_place import foundation_place
+from mlipdb.trainers.graph import REPLAY
+from mlipdb.trainers.models.heads import head_names, only_head
+from mlipdb.trainers.run_files import best_checkpoint
 from mlipdb.trainers.runs import find_run, run_names
 
 
@@ -71,10 +73,10 @@ def forgetting(
     """
     extent = extent or Extent()
     chosen = find_target(db, target)
-    history = _history(db, chosen)
-    foundation = against or history.get("foundation")
-    known = foundation_subset or history.get("replay")
-    _check(target, foundation=foundation, known=known)
+    history = check_forgetting(db, target, foundation_subset=foundation_subset, against=against)
+    foundation = against or history["foundation"]
+    known = foundation_subset or history["replay"]
+    replayed = known == history.get("replay")
     place = find_model(against, db=db) if against else foundation_place(db, str(foundation), sha256=history["sha256"])
     before = load_model(place)
     after = load_model(chosen.path)
@@ -83,8 +85,9 @@ def forgetting(
         energy=chosen.energy,
         method_id=chosen.method_id,
         foundation_subset=str(known),
-        foundation_energy=find_target(db, str(place)).energy,
-        foundation_method="" if foundation_subset else str(history.get("replay_method", "")),
+        # what was replayed may have another energy than the foundation learnt from: pseudo-labels have one kind only
+        foundation_energy=history["energy"] if replayed else find_target(db, str(place)).energy,
+        foundation_method=str(history.get("replay_method", "")) if replayed else "",
         learnt=tuple(history.get("learnt", ())),
     )
     probes = find_probes(db, wanted, extent=extent, before=before, after=after)
@@ -99,6 +102,22 @@ def forgetting(
     )
 
 
+def check_forgetting(
+    db: Database, target: str, *, foundation_subset: str | None = None, against: str | None = None
+) -> dict[str, Any]:
+    """What a run's row says of its fine-tuning. Raises ConfigError where foundation or its subset is not known."""
+    history = _history(db, find_target(db, target))
+    if not (against or history.get("foundation")):
+        raise ConfigError(f"{target!r} does not say which foundation it came from; name it with --against")
+    if not (foundation_subset or history.get("replay")):
+        raise ConfigError(
+            f"{target!r} had no replay set; say with --foundation-subset what the foundation should still know"
+        )
+    if against:
+        find_model(against, db=db)
+    return history
+
+
 def _history(db: Database, target: Target) -> dict[str, Any]:
     """What a run's recipe says of its fine-tuning, and which subsets it learnt; nothing of a model from elsewhere."""
     name = split_head(target.name)[0].name
@@ -107,7 +126,8 @@ def _history(db: Database, target: Target) -> dict[str, Any]:
     run = find_run(db, name)
     tuned = run.config["recipe"].get("finetune", {})
     learnt: Sequence[str | None] = (run.subset, tuned.get("replay"))
-    return {**tuned, "learnt": [name for name in learnt if name]}
+    energy = tuned.get("replay_energy") or run.config["recipe"]["data"]["energy"]
+    return {**tuned, "energy": energy, "learnt": [name for name in learnt if name]}
 
 
 def _kept(target: Target, history: dict[str, Any], probes: Probes) -> Errors | None:
@@ -115,14 +135,5 @@ def _kept(target: Target, history: dict[str, Any], probes: Probes) -> Errors | N
     replayed = history.get("replay") and history.get("replay_weight", 0.0) > 0
     if not replayed or split_head(target.path)[1] is not None:
         return None
-    model = load_model(target.path.with_name(f"{target.path.name}@{REPLAY_HEAD}"))
-    return known_errors(model, probes)
-
-
-def _check(target: str, *, foundation: str | None, known: str | None) -> None:
-    if not foundation:
-        raise ConfigError(f"{target!r} does not say which foundation it came from; name it with --against")
-    if not known:
-        raise ConfigError(
-            f"{target!r} had no replay set; say with --foundation-subset what the foundation should still know"
-        )
+    stored = load_checkpoint(best_checkpoint(target.path) or target.path)
+    return known_errors(only_head(stored, head_names(stored)[REPLAY]), probes)

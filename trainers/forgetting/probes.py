@@ -52,14 +52,14 @@ def find_probes(db: Database, wanted: Wanted, *, extent: Extent, before: Abstrac
     other = subsets.resolve(db, wanted.foundation_subset)
     learnt = _learnt(db, wanted.learnt)
     method = find_method(db, wanted.foundation_method) if wanted.foundation_method else None
-    target = _labelled(db, own, learnt=learnt, method_id=wanted.method_id, extent=extent)
-    foundation = _labelled(db, other, learnt=learnt, method_id=method, extent=extent)
     known = set(before.atomic_numbers) & set(after.atomic_numbers)
+    target = _labelled(db, own, learnt=learnt, method_id=wanted.method_id, extent=extent)
+    foundation = _labelled(db, other, learnt=learnt, method_id=method, extent=extent, known=known)
     return Probes(
         target=target,
         target_energy=wanted.energy,
         target_e0=_e0(after),
-        foundation=[pair for pair in foundation if known >= pair[0].composition.keys()],
+        foundation=foundation,
         foundation_energy=wanted.foundation_energy,
         foundation_e0=_e0(before),
         elements=_elements(db, own, extent=extent, known=known),
@@ -78,11 +78,21 @@ def _learnt(db: Database, names: Sequence[str]) -> Ids:
 
 
 def _labelled(
-    db: Database, subset: FrozenSubset, *, learnt: Ids, method_id: int | None, extent: Extent
+    db: Database,
+    subset: FrozenSubset,
+    *,
+    learnt: Ids,
+    method_id: int | None,
+    extent: Extent,
+    known: set[int] | None = None,
 ) -> list[Labelled]:
-    """A sample of the first part that holds structures which were not learnt; all of them were: a sample of these."""
-    fresh = [np.setdiff1d(subset.splits[part], learnt, assume_unique=True) for part in PARTS]
-    ids = next((each for each in fresh if len(each)), subset.ids)
+    """A sample of the first part that holds structures which were not learnt; all of them were: a sample of these.
+
+    Of known elements alone, where they are given.
+    """
+    fits = subset.ids if known is None else _made_of(db, subset, known)
+    fresh = [np.setdiff1d(np.intersect1d(subset.splits[part], fits), learnt, assume_unique=True) for part in PARTS]
+    ids = next((each for each in fresh if len(each)), fits)
     chosen = np.random.default_rng(extent.seed).permutation(ids)[: extent.sample]
     pairs = [(structure, label) for structure, label in db.read(np.sort(chosen), method_id=method_id) if label]
     if not pairs:
@@ -92,6 +102,23 @@ def _labelled(
             "or --subset, or label them"
         )
     return pairs
+
+
+def _made_of(db: Database, subset: FrozenSubset, known: set[int]) -> Ids:
+    """Structures of the subset without other elements. Raises TrainError where there are none."""
+    row = StructureElement
+    query = select(row.structure_id).where(row.atomic_number.not_in(sorted(known)))
+    others: set[int] = set()
+    with db.session() as session:
+        for start in range(0, len(subset.ids), CHUNK):
+            some = subset.ids[start : start + CHUNK].tolist()
+            others |= set(session.scalars(query.where(row.structure_id.in_(some))))
+    ids = np.setdiff1d(subset.ids, np.array(sorted(others), np.int64), assume_unique=True)
+    if not len(ids):
+        raise TrainError(
+            f"no structure of {subset.name!r} is of elements that both models know; name another --foundation-subset"
+        )
+    return ids
 
 
 def _elements(db: Database, subset: FrozenSubset, *, extent: Extent, known: set[int]) -> tuple[int, ...]:

@@ -13,19 +13,22 @@ from mlipdb.errors import ConfigError, NotFoundError, TrainError
 from mlipdb.structures import SYMBOLS
 from mlipdb.subsets.subset import freeze, load, names
 from mlipdb.testing.training import Stopper
+from mlipdb.trainers.alignment import align
 from mlipdb.trainers.archive import read_arrays, read_document
 from mlipdb.trainers.arrays import named_arrays
 from mlipdb.trainers.calculator import Calculator
 from mlipdb.trainers.checkpoint import load_model, save_model
 from mlipdb.trainers.cookbook import load_recipe
+from mlipdb.trainers.e0 import ReferenceShift
 from mlipdb.trainers.finetune import STRATEGIES, ReplayChoice, strategy_recipe
 from mlipdb.trainers.foundation import start_model
 from mlipdb.trainers.foundation_place import foundation_name, foundation_place, placed, run_of
+from mlipdb.trainers.foundation_reference import require_decided
 from mlipdb.trainers.foundation_weights import fingerprint
 from mlipdb.trainers.models.heads import only_head
 from mlipdb.trainers.models.nequix import Nequix
 from mlipdb.trainers.prepare import prepare
-from mlipdb.trainers.replay_data import repeats
+from mlipdb.trainers.replay_data import convention_warning, repeats
 from mlipdb.trainers.run_files import best_checkpoint, last_checkpoint
 from mlipdb.trainers.run_summary import summarise
 from mlipdb.trainers.runs import find_run
@@ -212,6 +215,48 @@ def test_labels_of_forces_alone_can_be_learnt_and_the_foundations_energies_stay(
     assert result.metrics["epochs"][0]["validation"]["energy_mae"] is None
     assert load_model(result.folder).e0.tolist() == load_model(base).e0.tolist()
     assert changed(base, result)
+
+
+def test_an_element_that_only_held_out_structures_have_is_named_with_what_to_do(db, tune):
+    freeze(db, "carbon-held-out", filter="all", split_by="element:C", fractions=(80, 20, 0))
+    with pytest.raises(TrainError, match=r"'carbon-held-out' has C, but no structure to train on .*--e0 FILE\.json"):
+        tune("naive", subset="carbon-held-out", name="no-carbon")
+
+
+def test_e0s_that_are_given_or_kept_need_no_structure_to_train_on():
+    shift = ReferenceShift(mode="reestimate", offsets={1: 0.5}, structures=3, rank=1, rms_before=1.0, rms_after=0.1)
+    require_decided(shift, {1}, of="x")
+    for other in (replace(shift, mode="foundation"), replace(shift, mode="given", offsets={1: 0.5, 6: 0.1}),
+                  replace(shift, structures=0, offsets={})):  # fmt: skip
+        require_decided(other, {1, 6}, of="x")
+    with pytest.raises(TrainError, match="x has C"):
+        require_decided(shift, {1, 6}, of="x")
+
+
+def test_replayed_labels_are_held_against_the_foundation_unless_they_are_its_own(tuned):
+    fit = tuned("replay").metrics["data"]["replay"]["fit"]
+    assert fit["structures"] == tuned("replay").metrics["data"]["replay"]["structures"]["train"]
+    assert fit["rms_before"] > fit["rms_after"] > 0
+    assert "fit" not in tuned("pseudo-replay").metrics["data"]["replay"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "structures", "warns"),
+    [
+        (3.0, 0.02, 30, True),
+        (0.008, 0.001, 30, False),  # no worse than foundations are
+        (0.05, 0.045, 30, False),  # an error that composition does not explain
+        (0.1, 0.0, 5, False),  # offsets fit anything on so few
+        (3.0, 0.0, 5, True),
+    ],
+)
+def test_a_replay_of_another_convention_is_warned_of_with_numbers(before, after, structures, warns):
+    fit = align(np.zeros(1), [{1: 1, 8: 1}])
+    fit = replace(fit, structures=structures, rms_before=before, rms_after=after, r2=1 - (after / before) ** 2)
+    warning = convention_warning(fit, energy="energy_zero")
+    assert (warning is not None) is warns
+    if warns:
+        assert f"from {structures} replayed labels (energy_zero) by 3000.0 meV/atom rms" in warning
 
 
 @pytest.fixture(scope="session")

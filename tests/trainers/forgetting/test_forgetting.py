@@ -18,10 +18,11 @@ from mlipdb.trainers.evaluate import evaluate
 from mlipdb.trainers.finetune.finetune import FinetuneWish, finetune
 from mlipdb.trainers.finetune.replay_set import ReplayChoice
 from mlipdb.trainers.finetune.strategy import strategy_recipe
-from mlipdb.trainers.forgetting import Extent, forgetting, table, write_page
+from mlipdb.trainers.forgetting import Extent, compare, forgetting, table, write_page
 from mlipdb.trainers.forgetting.errors import label_errors
+from mlipdb.trainers.forgetting.probes import _made_of
 from mlipdb.trainers.progress import PlainReporter
-from mlipdb.trainers.runs import find_run
+from mlipdb.trainers.runs import find_run, run_names
 
 KNOWN = 'source="toy"'
 SMALL = Extent(sample=12, cells=1, steps=5, elements=(1, 8))
@@ -152,6 +153,43 @@ def test_a_replaying_run_knows_its_foundation_and_what_it_replayed(trained, repl
     assert found.kept.structures == found.after.foundation.structures <= max(len(asked), 12)
     assert found.numbers()["kept"]["forces_mae"] > 0
     assert "foundation, its own readout: force MAE" in table(found)
+
+
+def test_what_was_replayed_is_asked_for_by_its_own_energy_and_method(trained, replaying, monkeypatch):
+    # The foundation learnt another energy than its pseudo-labels have, which are uncorrected whatever it learnt.
+    db, asked = trained[0], []
+    run = find_run(db, "replaying")
+    tuned = {**run.config["recipe"]["finetune"], "replay_energy": "energy_zero", "replay_method": "pair-potential"}
+    config = {**run.config, "recipe": {**run.config["recipe"], "finetune": tuned}}
+    monkeypatch.setattr(compare, "find_run", lambda db, name: replace(run, config=config))
+
+    def probes(db, wanted, **settings):
+        asked.append((wanted.foundation_energy, wanted.foundation_method))
+        raise TrainError("enough")
+
+    monkeypatch.setattr(compare, "find_probes", probes)
+    for known in (None, replaying.name, KNOWN):
+        with pytest.raises(TrainError, match="enough"):
+            forgetting(db, "replaying", subset="toy", foundation_subset=known, extent=SMALL)
+    assert asked == [("energy_zero", "pair-potential")] * 2 + [("energy_uncorrected", "")]
+
+
+def test_a_sample_is_of_structures_that_both_models_know(trained):
+    db = trained[0]
+    everything = load(db, "toy")
+    ids = _made_of(db, everything, {1, 8})
+    assert {z for each in db.structures(ids) for z in each.composition} == {1, 8}
+    assert _made_of(db, everything, {1, 6, 8}).tolist() == everything.ids.tolist()
+    with pytest.raises(TrainError, match="no structure of 'toy' is of elements that both models know"):
+        _made_of(db, everything, {1})
+
+
+def test_what_is_missing_is_said_before_anything_is_evaluated(trained):
+    db = trained[0]
+    runs = run_names(db)
+    done = command(db, "whole", "--subset", "toy", "--forgetting", "--foundation-subset", KNOWN)
+    assert "--against" in str(done.exception)
+    assert run_names(db) == runs
 
 
 def test_one_readout_of_a_run_is_asked_for_by_its_name(trained, replaying):
