@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlipdb.labelling.forecast import Forecast
     from mlipdb.labelling.runner import LabelReport, Progress
     from mlipdb.labelling.unit import NamedTeacher
+    from mlipdb.labels import Method
 
 
 CHECKED = 500  # structures whose labels are compared at the end
@@ -221,8 +222,6 @@ def forecast_lines(found: "Forecast") -> list[str]:
 
 def report_lines(report: "LabelReport", *, pseudo: bool = False) -> list[str]:
     """What a run did, for people."""
-    from mlipdb.labels import ENERGY_KINDS
-
     method = report.method
     lines = [
         f"method      {report.method_id}: {method.name}, weights {(method.weights_sha256 or '')[:12]}, {method.dtype}, "
@@ -239,15 +238,23 @@ def report_lines(report: "LabelReport", *, pseudo: bool = False) -> list[str]:
         per_second = f"{report.labelled / report.seconds:.1f} structures/s, {report.rows / report.seconds:.1f} rows/s"
         lines.append(f"time        {_span(report.seconds)}, {per_second}")
     if pseudo:
-        kind = method.energy_kind or ENERGY_KINDS[0]
-        energy = "" if kind == ENERGY_KINDS[0] else f" --set data.energy={kind}"
-        lines.append(f"train       mlipdb train --subset SUBSET --set data.method={report.method_id}{energy}")
+        lines.append(
+            f"train       mlipdb train --subset SUBSET --set data.method={report.method_id}{_energy_setting(method)}"
+        )
     for other in report.other_methods:
         lines.append(
             f"note        {other.name} with weights {(other.weights_sha256 or '')[:12]} ({other.package} "
             f"{other.package_version}, {other.dtype}) is another method; its labels are kept apart"
         )
     return lines
+
+
+def _energy_setting(method: "Method") -> str:
+    """What a training needs to be told of the energies: nothing where they are the usual ones."""
+    from mlipdb.labels import ENERGY_KINDS
+
+    kind = method.energy_kind or ENERGY_KINDS[0]
+    return "" if kind == ENERGY_KINDS[0] else f" --set data.energy={kind}"
 
 
 def check_lines(check: "LabelComparison | None", *, method_id: int) -> list[str]:
