@@ -18,7 +18,6 @@ from mlipdb.testing.postgresql import postgresql_programs, private_server
 
 # A silent broadcast or upcast is a bug, so both are errors in the tests; the environment is for their subprocesses.
 STRICT = {"jax_numpy_rank_promotion": "raise", "jax_numpy_dtype_promotion": "strict", "jax_platforms": "cpu"}
-STRICT["jax_disable_most_optimizations"] = True  # tests compile more than they compute
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     STRICT["jax_enable_compilation_cache"] = False  # the tests leave the user's own programs alone
 for setting, choice in STRICT.items():

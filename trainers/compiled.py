@@ -14,10 +14,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 # Measured with jaxlib 0.10.2. By default sums over a short middle axis go to a library that takes up to fifty times as
 # long as a plain loop: forces, Hessian rows and every gradient of a gated product have such sums. The second level of
 # LLVM's optimisation takes a quarter of the compilation and makes nothing faster.
-LEVEL = "xla_backend_optimization_level"
 CPU_OPTIONS: dict[str, str | int] = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
-    LEVEL: 1,
+    "xla_backend_optimization_level": 1,
 }
 
 
@@ -43,19 +42,10 @@ def compiled(function: Function, *, donate: Literal["none", "all-except-first"] 
 
 @cache
 def compiler_options() -> dict[str, str | int]:
-    """Those of CPU_OPTIONS that this version of XLA knows; none for a device that is no CPU.
-
-    Where JAX was told to optimise little (JAX_DISABLE_MOST_OPTIMIZATIONS), its level of optimisation stays.
-    """
+    """Those of CPU_OPTIONS that this version of XLA knows; none for a device that is no CPU."""
     if jax.default_backend() != "cpu":
         return {}
-    wanted = {name: value for name, value in CPU_OPTIONS.items() if name != LEVEL or not _is_hasty()}
-    return {name: value for name, value in wanted.items() if _is_known({name: value})}
-
-
-def _is_hasty() -> bool:
-    settings: Any = jax.config  # its methods have no types
-    return bool(settings.read("jax_disable_most_optimizations"))
+    return {name: value for name, value in CPU_OPTIONS.items() if _is_known({name: value})}
 
 
 def _is_known(options: dict[str, str | int]) -> bool:

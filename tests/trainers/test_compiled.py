@@ -10,10 +10,8 @@ from mlipdb.trainers.compiled import compiled, compiler_options
 
 
 @pytest.fixture
-def fresh_options(monkeypatch):
-    """As for a user, who has not told JAX to optimise little, as the tests do."""
+def fresh_options():
     compiler_options.cache_clear()
-    monkeypatch.setattr(module, "_is_hasty", lambda: False)
     yield
     compiler_options.cache_clear()
 
@@ -21,11 +19,6 @@ def fresh_options(monkeypatch):
 def test_an_option_that_this_xla_does_not_know_is_left_out(fresh_options, monkeypatch):
     monkeypatch.setattr(module, "CPU_OPTIONS", {"xla_no_such_option": True, "xla_backend_optimization_level": 1})
     assert compiler_options() == {"xla_backend_optimization_level": 1}
-
-
-def test_jax_s_own_wish_to_optimise_little_stays(fresh_options, monkeypatch):
-    monkeypatch.setattr(module, "_is_hasty", lambda: True)
-    assert module.LEVEL not in compiler_options()
 
 
 def test_only_the_cpu_has_options(fresh_options, monkeypatch):
