@@ -89,9 +89,11 @@ def functional_teacher(db, functional):
 
 def test_a_teacher_of_another_functional_than_the_labels_is_refused_with_the_fix(db, check):
     labels = db.method_id(Method(kind="dft", name="mine", functional="PBE+U"))
-    same, other, unknown = (functional_teacher(db, name) for name in ("PBE", "r2SCAN", "wB97M-D3"))
+    same, other, hybrid, unknown = (functional_teacher(db, name) for name in ("PBE", "r2SCAN", "wB97M-D3", "of-a-kind"))
     with pytest.raises(TrainError, match=r"of-r2SCAN is of r2SCAN.*of PBE\+U.*choose a teacher of PBE\+U.*--accept"):
         check(other, labels)
+    with pytest.raises(TrainError, match=r"of-wB97M-D3 is of wB97M-D3"):
+        check(hybrid, labels)
     for teacher in (same, unknown):
         assert not any("functional" in line or " is of " in line for line in check(teacher, labels))
     assert any(line.startswith("WARNING: the teacher of-r2SCAN") for line in check(other, labels, accept=True))
