@@ -27,7 +27,7 @@ with warnings.catch_warnings():
     from fairchem.core.units.mlip_unit import InferenceSettings, load_predict_unit
     from fairchem.core.units.mlip_unit.api.inference import MLIPInferenceCheckpoint
 
-    from mlipdb.teachers.fairchem import FairchemTeacher
+    from mlipdb.teachers.fairchem import FUNCTIONALS, FairchemTeacher
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of the package
 NO_ROWS = np.zeros(0, np.int32)
