@@ -25,7 +25,7 @@ for setting, choice in STRICT.items():
     jax.config.update(setting, choice)
 
 # Of processes that test side by side each keeps compiled programs of its own: JAX does not write them in one piece, and
-# what is read while another writes it can end the process.
+# half a program cannot be read.
 SHARED, WORKER = os.environ.get("JAX_COMPILATION_CACHE_DIR"), os.environ.get("PYTEST_XDIST_WORKER")
 if SHARED and WORKER and Path(SHARED).name != WORKER:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{SHARED}/{WORKER}"
