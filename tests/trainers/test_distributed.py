@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -31,10 +30,11 @@ SETTINGS = [word for setting in (*TINY, "checkpoint.every_steps=1") for word in 
 
 @pytest.fixture
 def databases(tmp_path):
-    """Two copies of one database."""
-    training_database(tmp_path / "one").close()
-    shutil.copytree(tmp_path / "one", tmp_path / "two")
-    return tmp_path / "one", tmp_path / "two"
+    """Two databases of the same content, each with a catalog of its own."""
+    paths = tmp_path / "one", tmp_path / "two"
+    for path in paths:
+        training_database(path).close()
+    return paths
 
 
 def start(database, *words, devices):
