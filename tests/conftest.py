@@ -1,9 +1,12 @@
 """Settings and data that every test may use."""
 
+import atexit
 import gc
 import os
 import re
+import shutil
 import sys
+import tempfile
 import tomllib
 import uuid
 from collections.abc import Iterator
@@ -18,10 +21,11 @@ from mlipdb.testing.postgresql import postgresql_programs, private_server
 
 # A silent broadcast or upcast is a bug, so both are errors in the tests; the environment is for their subprocesses.
 STRICT = {"jax_numpy_rank_promotion": "raise", "jax_numpy_dtype_promotion": "strict", "jax_platforms": "cpu"}
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    STRICT["jax_enable_compilation_cache"] = False  # the tests leave the user's own programs alone
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the tests leave the user's own programs alone
+    STRICT["jax_compilation_cache_dir"] = tempfile.mkdtemp(prefix="mlipdb-programs-")
+    atexit.register(shutil.rmtree, STRICT["jax_compilation_cache_dir"], ignore_errors=True)
 for setting, choice in STRICT.items():
-    os.environ.setdefault(setting.upper(), str(choice))
+    os.environ.setdefault(setting.upper(), choice)
     jax.config.update(setting, choice)
 
 # Of processes that test side by side each keeps compiled programs of its own: JAX does not write them in one piece, and

@@ -3,13 +3,13 @@
 import dataclasses
 import importlib.util
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mlipdb.errors import ConfigError, MissingExtraError
+from mlipdb.testing.models import quick
 from mlipdb.testing.training import tiny_nequix
 from mlipdb.trainers import Calculator
 from mlipdb.trainers.arrays import named_arrays
@@ -30,12 +30,11 @@ from mlipdb.trainers.student import check_kernel
 installed = pytest.mark.skipif(
     importlib.util.find_spec("cuequivariance_jax") is None, reason="needs pip install 'mlipdb[cuequivariance]'"
 )
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 CONFIG = tiny_nequix((1, 8), (-1.0, -2.0), hidden_irreps="4x0e + 2x1o", radial_basis_size=2, radial_mlp_size=4)
 MODEL = Nequix.create(CONFIG, key=jax.random.key(1))
 GRAPH = kernel._small_graph(MODEL)
 NAMES = ("energies", "forces", "stress", "Hessian rows")
-answers = eqx.filter_jit(kernel._answers.__wrapped__, compiler_options=QUICK)
+answers = quick(kernel._answers.__wrapped__)
 
 
 def double(tree):
@@ -114,8 +113,8 @@ def test_paths_of_unequal_channels_are_in_their_places():
     radial = tuple(jnp.asarray(rng.normal(size=size), jnp.float32) for size in sizes)
     results = []
     for convolution in (convolve, convolve_segmented):
-        quick = jax.jit(lambda *given, use=convolution: use(*given, paths=paths), compiler_options=QUICK)
-        results.append(quick(features, edges, radial))
+        quickly = quick(lambda *given, use=convolution: use(*given, paths=paths))
+        results.append(quickly(features, edges, radial))
     for degree, expected in results[0].items():
         np.testing.assert_allclose(results[1][degree], expected, atol=1e-5 * np.abs(expected).max())
 
