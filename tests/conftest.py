@@ -28,13 +28,6 @@ for setting, choice in STRICT.items():
     os.environ.setdefault(setting.upper(), choice)
     jax.config.update(setting, choice)
 
-# Of processes that test side by side each keeps compiled programs of its own: JAX does not write them in one piece, and
-# half a program cannot be read.
-SHARED, WORKER = os.environ.get("JAX_COMPILATION_CACHE_DIR"), os.environ.get("PYTEST_XDIST_WORKER")
-if SHARED and WORKER and Path(SHARED).name != WORKER:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{SHARED}/{WORKER}"
-    jax.config.update("jax_compilation_cache_dir", f"{SHARED}/{WORKER}")
-
 ROOT = Path(__file__).resolve().parent.parent
 MAPS, MANY_MAPS = Path("/proc/self/maps"), 15_000
 CATALOGS = tomllib.loads((ROOT / "tests" / "catalogs.toml").read_text())
@@ -56,7 +49,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With PostgreSQL, the tests about SQLite itself have nothing to say, nor those that tests/catalogs.toml names."""
+    """Files with slow tests come first, so that no process waits at the end for another one's.
+
+    With PostgreSQL, the tests about SQLite itself have nothing to say, nor those that tests/catalogs.toml names.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     if config.getoption("catalog") == "sqlite":
         return
     named = [*CATALOGS["no_catalog"]["tests"], *CATALOGS["shown_elsewhere"]]

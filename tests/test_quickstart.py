@@ -10,6 +10,8 @@ import mlipdb
 from mlipdb.trainers.live import make_reporter
 from mlipdb.trainers.quickstart import RUN, SUBSET, TEACHER, quickstart
 
+pytestmark = pytest.mark.slow
+
 README = Path(__file__).resolve().parent.parent / "README.md"
 
 

@@ -7,6 +7,8 @@ import pytest
 from mlipdb.subsets.subset import freeze
 from mlipdb.testing.training import SMALLEST, training_database
 
+pytestmark = pytest.mark.slow
+
 TUNED = ("finetune", "--from", "base", "--subset", "target", "--set", "epochs=1")
 
 

@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 from mlipdb.cli.app import app
 from mlipdb.testing.training import SMALLEST, training_database
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def db(tmp_path_factory):

@@ -17,6 +17,8 @@ from mlipdb.catalog import LabelRow, ShardRow, StructureElement, StructureRow
 from mlipdb.errors import IngestError
 from mlipdb.ingest import IngestSettings, blocks, ingest, line
 
+pytestmark = pytest.mark.slow
+
 FRAMES = 400
 BAD = range(3, FRAMES, 150)
 

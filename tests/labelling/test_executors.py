@@ -24,6 +24,8 @@ from mlipdb.testing.kill import run_and_kill
 from mlipdb.testing.potential import PairPotential
 from mlipdb.testing.worker_teachers import LoadPotential
 
+pytestmark = pytest.mark.slow
+
 BASE = LabelRequest(base=True, hessian_row_numbers=[np.zeros(0, np.int32)])
 SMALL_UNITS = LabelOptions(limits=BatchLimits(structures=3), flush=Flush(records=5), workers=2)
 

@@ -13,6 +13,8 @@ from mlipdb.teachers.published import PUBLISHED
 from mlipdb.testing.teachers import TeacherConformance, crystal, molecule
 from mlipdb.trainers.batching.pad import GraphShape
 
+pytestmark = pytest.mark.slow
+
 NO_ROWS = np.zeros(0, np.int32)
 
 

@@ -20,6 +20,8 @@ from mlipdb.trainers.progress import PlainReporter
 from mlipdb.trainers.runs import run_names
 from mlipdb.trainers.train import resume, train
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 epochs = 2
 

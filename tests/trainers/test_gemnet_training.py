@@ -15,6 +15,8 @@ from mlipdb.trainers.progress import PlainReporter
 from mlipdb.trainers.run_files import last_checkpoint
 from mlipdb.trainers.train import resume, train
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 epochs = 1
 

@@ -18,6 +18,8 @@ from mlipdb.trainers.run_files import last_checkpoint
 from mlipdb.trainers.runs import find_run
 from mlipdb.trainers.train import resume, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("steps", [1, 4, 6])
 def test_an_interrupted_run_that_goes_on_ends_with_the_same_bits(trained, tiny, listener, steps, assert_same_bits):

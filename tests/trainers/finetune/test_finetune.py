@@ -34,6 +34,8 @@ from mlipdb.trainers.run_summary import summarise
 from mlipdb.trainers.runs import find_run
 from mlipdb.trainers.train import resume
 
+pytestmark = pytest.mark.slow
+
 KEPT = ReplayChoice(source="kept")
 REPLAYING = {"replay", "pseudo-replay", "replay-lora"}
 

@@ -28,6 +28,8 @@ from mlipdb.trainers.models.painn import PainnConservative
 from mlipdb.trainers.models.painn_config import PainnConfig
 from mlipdb.trainers.optimizer import trainable
 
+pytestmark = pytest.mark.slow
+
 CRYSTAL = make_structure(
     [14, 8], [[0.05, 0.1, -0.1], [1.6, 1.35, 1.5]], cell=[[3.1, 0.2, 0], [0, 3.0, 0.4], [0.3, 0, 3.3]], pbc=(True,) * 3
 )
