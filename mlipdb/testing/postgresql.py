@@ -36,7 +36,8 @@ def private_server(programs: Path) -> Iterator[str]:
             shutil.chown(store, user)
         data, log = Path(store) / "data", folder / "log"
         _run(user, programs / "initdb", "-D", data, "-U", "mlipdb", "-A", "trust", "-E", "UTF8", "--no-sync")
-        options = f"-k {folder} -c listen_addresses='' -c max_connections=400 {' '.join(f'-c {setting}=off' for setting in _WAITS)}"
+        waits = " ".join(f"-c {setting}=off" for setting in _WAITS)
+        options = f"-k {folder} -c listen_addresses='' -c max_connections=400 {waits}"
         _run(user, programs / "pg_ctl", "-D", data, "-l", log, "-o", options, "-w", "start")
         try:
             yield str(folder)
