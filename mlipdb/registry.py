@@ -1,10 +1,12 @@
 """Plug-ins by entry point: names are listed without importing anything, a plug-in is loaded on use."""
 
 from collections.abc import Iterable
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import Any
 
 from mlipdb.errors import ConfigError, MissingExtraError, did_you_mean
+
+Entry = Any  # importlib.metadata's EntryPoint; that of importlib_metadata as soon as any package has imported that one
 
 
 def names(group: str) -> tuple[str, ...]:
@@ -56,18 +58,18 @@ def name_of(group: str, plugin: type) -> str:
     return found[0]
 
 
-def _part_of(entry: EntryPoint, module: str) -> bool:
+def _part_of(entry: Entry, module: str) -> bool:
     return entry.module == module or entry.module.startswith(f"{module}.")
 
 
-def _stale(group: str, entry: EntryPoint) -> ConfigError:
+def _stale(group: str, entry: Entry) -> ConfigError:
     return ConfigError(
         f"{_noun(group)} {entry.name!r} is registered as {entry.value!r}, which does not exist: the installed metadata "
         "are stale; run `pip install -e .` in a source checkout, or install the package again"
     )
 
 
-def _extras(entry: EntryPoint) -> str:
+def _extras(entry: Entry) -> str:
     extras = (entry.dist.metadata.get_all("Provides-Extra") or []) if entry.dist else []
     own = entry.module.rpartition(".")[2]
     fitting = [extra for extra in extras if extra == own or entry.name.startswith(extra)]

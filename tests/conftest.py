@@ -20,12 +20,19 @@ import sqlalchemy
 from mlipdb.testing.postgresql import postgresql_programs, private_server
 
 # A silent broadcast or upcast is a bug, so both are errors in the tests; the environment is for their subprocesses.
-STRICT = {"jax_numpy_rank_promotion": "raise", "jax_numpy_dtype_promotion": "strict", "jax_platforms": "cpu"}
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the tests leave the user's own programs alone
-    STRICT["jax_compilation_cache_dir"] = tempfile.mkdtemp(prefix="mlipdb-programs-")
-    atexit.register(shutil.rmtree, STRICT["jax_compilation_cache_dir"], ignore_errors=True)
-for setting, choice in STRICT.items():
-    os.environ.setdefault(setting.upper(), choice)
+# Compiled programs are kept, small ones too: what one test compiled no other does. The user's own are left alone.
+SETTINGS = {
+    "jax_numpy_rank_promotion": "raise",
+    "jax_numpy_dtype_promotion": "strict",
+    "jax_platforms": "cpu",
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    SETTINGS["jax_compilation_cache_dir"] = tempfile.mkdtemp(prefix="mlipdb-programs-")
+    atexit.register(shutil.rmtree, SETTINGS["jax_compilation_cache_dir"], ignore_errors=True)
+for setting, choice in SETTINGS.items():
+    os.environ.setdefault(setting.upper(), str(choice))
     jax.config.update(setting, choice)
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -31,6 +31,14 @@ def test_names_are_listed_without_importing_anything(plugins):
     assert "this_module_is_nowhere" not in sys.modules
 
 
+def test_entry_points_of_the_backport_do_as_well(monkeypatch):
+    backport = pytest.importorskip("importlib_metadata")
+    entry = backport.EntryPoint(name="old", value="mlipdb.ingest.readers.nowhere:Reader", group="mlipdb.readers")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [entry])
+    with pytest.raises(ConfigError, match="the installed metadata are stale"):
+        registry.load("mlipdb.readers", "old")
+
+
 def test_an_unknown_name_gets_a_suggestion_and_the_known_ones():
     with pytest.raises(
         ConfigError, match=r"reader 'mptraj' is unknown\. Did you mean 'mptrj'.*Known: .*extxyz.*pip install -e"

@@ -10,6 +10,7 @@ where the gaps themselves are many) and ``arrays``, a sum of LABEL_ARRAYS.
 import math
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -92,6 +93,7 @@ def _whole(places: Sequence[int], *, rows: int) -> Int64[np.ndarray, " labels"] 
     return None if np.array_equal(found, np.arange(rows)) else found
 
 
+@cache  # of millions of labels that have one of a few sets of arrays
 def _arrays(names: str) -> int:
     """The sum of LABEL_ARRAYS for the names of a label's arrays."""
     return sum(LABEL_ARRAYS.get(name, 0) for name in names.split())

@@ -1,11 +1,13 @@
 import gzip
 import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mlipdb.errors import IngestError
+from mlipdb.ingest.mptrj_record import typed_record
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.readers.mptrj import FrameId, MptrjReader, split_frame_id
 from mlipdb.labels import Label
@@ -156,6 +158,52 @@ def test_a_material_that_is_no_object_is_rejected(mptrj_file, record):
     bad, good = read(mptrj_file({"mp-1": None, "mp-2": {"mp-2-0-0": record(mp_id="mp-2")}}))
     assert (bad.key, bad.reason) == ("mp-1", "material 'mp-1' holds a null; expected an object of frames")
     assert isinstance(good, Frame)
+
+
+def places(value, path=()):
+    """Every place in nested lists and objects."""
+    if path:
+        yield path
+    for key, inner in enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ():
+        yield from places(inner, (*path, key))
+
+
+def changed(record, path, change):
+    """The JSON of a record with another value at a place, or none where there is no change to make."""
+    copy = json.loads(json.dumps(record))
+    inner = copy
+    for key in path[:-1]:
+        inner = inner[key]
+    if change == "leave out":
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = change
+    return json.dumps(copy).encode()
+
+
+def said(item):
+    if isinstance(item, Rejected):
+        return item
+    label = item.label
+    return item.external_id, item.material, item.structure.content_hash, label.content_hash, [*label.properties.items()]
+
+
+CHANGES = ["leave out", None, True, 0, 7, -1.5, 10**30, float("nan"), "Mg", "", [], [1.0, 2.0], {}, {"element": "O"}]
+
+
+def test_the_quick_way_to_a_record_says_what_the_careful_one_says_whatever_is_in_it(record, monkeypatch):
+    record, reader, path = record(), MptrjReader(), Path("a.json")
+    texts = [changed(record, place, change) for place in places(record) for change in CHANGES]
+    assert len(texts) > 700
+    taken = 0
+    for text in [json.dumps(record).encode(), json.dumps({**record, "more": 1}).encode(), *texts]:
+        raw = ("mp-1", "mp-1-0-0", 17, text)
+        with monkeypatch.context() as careful:
+            careful.setattr("mlipdb.ingest.readers.mptrj.typed_record", lambda _: None)
+            expected = said(reader.parse(raw, path))
+        assert said(reader.parse(raw, path)) == expected, text
+        taken += typed_record(text) is not None
+    assert 50 < taken < len(texts) / 2
 
 
 def test_a_cut_gzip_gives_the_frames_before_the_cut(tmp_path, record):

@@ -1,11 +1,10 @@
 """A trained toy, shared by the tests of training."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import pytest
 
 from mlipdb.database import Database
@@ -16,27 +15,6 @@ from mlipdb.trainers.progress import PlainReporter
 from mlipdb.trainers.recipe import Recipe
 from mlipdb.trainers.run_files import last_checkpoint
 from mlipdb.trainers.train import TrainResult, train
-
-COMPILATION = (
-    "jax_compilation_cache_dir",
-    "jax_persistent_cache_min_compile_time_secs",
-    "jax_persistent_cache_min_entry_size_bytes",
-)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Compilations are kept on disk, so that the same step is not compiled again for each test.
-
-    The folder is that of $JAX_COMPILATION_CACHE_DIR where it is set, as .ci/run does for all its runs.
-    """
-    before = {name: getattr(jax.config, name) for name in COMPILATION}
-    folder = jax.config.jax_compilation_cache_dir or tmp_path_factory.mktemp("compiled")
-    for name, value in zip(COMPILATION, (str(folder), 0.0, -1), strict=True):
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
 
 
 def tiny_recipe(*settings: str) -> Recipe:

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mlipdb.errors import MlipdbError
+import numpy as np
+
+from mlipdb.errors import IngestError, MlipdbError
 from mlipdb.ingest.declared import refuse_keys, refuse_units
 from mlipdb.ingest.json_records import JsonRecord, RawRecord, parse_record, raw_records
+from mlipdb.ingest.mptrj_record import ENERGIES_PER_ATOM, MptrjRecord, rows, structure_of, typed_record
 from mlipdb.ingest.pymatgen_json import RecordError, array, kind, number, optional, read_structure
 from mlipdb.ingest.reader import Frame, Rejected
 from mlipdb.ingest.stream import ByteStream
@@ -71,15 +74,41 @@ class MptrjReader:
 
     def parse(self, raw: RawRecord, path: Path) -> Frame | Rejected:
         """What a record says; raises IngestError where it is no JSON, because the file is damaged."""
-        record = parse_record(raw, path)
-        location = f"byte {record.offset}"
+        group, key, offset, data = raw
+        location = f"byte {offset}"
+        usual = typed_record(data) if key else None
         try:
-            return _frame(record, location)
+            return _frame(parse_record(raw, path), location) if usual is None else _usual_frame(usual, raw, location)
+        except IngestError:  # not of this record alone
+            raise
         except MlipdbError as error:
             reason = str(error)
         except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
             reason = f"the record does not have MPtrj's layout ({type(error).__name__}: {error})"
-        return Rejected(key=record.key or record.group, location=location, reason=reason)
+        return Rejected(key=key or group, location=location, reason=reason)
+
+
+def _usual_frame(record: MptrjRecord, raw: RawRecord, location: str) -> Frame:
+    group, key, *_ = raw
+    split_frame_id(key)
+    _check_material(record.mp_id, group)
+    given = {name: getattr(record, name) for name in ENERGIES_PER_ATOM}
+    label = Label(
+        energy_uncorrected=record.uncorrected_total_energy,
+        energy_corrected=record.corrected_total_energy,
+        band_gap=record.bandgap,
+        forces=rows(record.force),
+        stress=None if record.stress is None else convert(np.array(record.stress), "kbar(VASP)"),
+        magmoms=None if record.magmom is None else np.array(record.magmom, np.float64),
+        properties={name: value for name, value in given.items() if value is not None},
+    )
+    structure = structure_of(record)
+    return Frame(structure=structure, label=label, external_id=key, material=group, location=location)
+
+
+def _check_material(stated: object, group: str) -> None:
+    if stated not in (None, group):
+        raise RecordError(f"mp_id is {stated!r} but the record stands under {group!r}")
 
 
 def _frame(record: JsonRecord, location: str) -> Frame:
@@ -89,8 +118,7 @@ def _frame(record: JsonRecord, location: str) -> Frame:
     if not isinstance(fields, dict):
         raise RecordError(f"the record is a {kind(fields)}; expected an object")
     split_frame_id(record.key)
-    if fields.get("mp_id") not in (None, record.group):
-        raise RecordError(f"mp_id is {fields['mp_id']!r} but the record stands under {record.group!r}")
+    _check_material(fields.get("mp_id"), record.group)
     structure = read_structure(fields.get("structure"))
     return Frame(
         structure=structure,
