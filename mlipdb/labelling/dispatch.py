@@ -18,6 +18,7 @@ from mlipdb.records import NewLabel
 
 FIRST_SIZE, SMALLEST = 32, 8  # structures in a unit before rates are known, and at the end of a run
 LOST_IN_A_ROW = 10  # units lost with their workers, none done in between, before the run gives up
+MEETINGS = 4  # workers that may be lost before one has said which teacher it has
 PATIENCE = 5.0  # seconds between looks at the clock
 
 
@@ -153,13 +154,13 @@ class Sizes:
 
 def meet(executor: Executor, load: LoadTeacher) -> TeacherInfo:
     """Which teacher the workers have, asked of one of them."""
-    for attempt in range(2):
+    for attempt in range(1, MEETINGS + 1):
         try:
             return executor.submit(introduce, load).result()
         except MlipdbError:
             raise
         except Exception as error:
-            if attempt:
+            if attempt == MEETINGS:
                 raise LabelError(
                     f"no worker could load the teacher ({type(error).__name__}: {error}); look at the workers' logs, "
                     f"and see that they have the same packages as this process"
