@@ -80,11 +80,12 @@ def same(first, second):
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
-def test_nothing_changes_at_first_to_the_bit(model):
+def test_at_first_no_weight_changes_by_a_bit_nor_a_prediction_by_more_than_rounding(model):
     adapted = adapt(model, rank=3, alpha=2.0, key=jax.random.key(5))
     same(named_arrays(effective(adapted)), named_arrays(model))
     graph = graph_of(model, CRYSTAL, MOLECULE)
-    same(before_merging(adapted, graph), before_merging(model, graph))
+    found, expected = before_merging(adapted, graph), before_merging(model, graph)
+    jax.tree.map(lambda *both: np.testing.assert_allclose(*both, rtol=1e-5, atol=1e-6), found, expected)
 
 
 def test_every_matrix_has_a_change_of_its_own_and_nothing_else_has_one(model):
