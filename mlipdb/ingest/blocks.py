@@ -78,9 +78,11 @@ class RawBlock:
                     f"{self.path} has changed while it was read, before {self.location}; let nothing write to it and "
                     "repeat the command"
                 )
+            first, last = self.records[0], self.records[-1]
+            file.seek(start := first[2])
+            text = file.read(last[2] + last[3] - start)  # they follow one another: one read takes less than one for each
             for group, key, offset, size in self.records:
-                file.seek(offset)
-                yield group, key, offset, file.read(size)
+                yield group, key, offset, text[offset - start : offset - start + size]
 
 
 def _stamp(status: os.stat_result) -> Stamp:
