@@ -80,7 +80,7 @@ class RawBlock:
                 )
             first, last = self.records[0], self.records[-1]
             file.seek(start := first[2])
-            text = file.read(last[2] + last[3] - start)  # they follow one another: one read takes less than one for each
+            text = file.read(last[2] + last[3] - start)  # they follow one another, so in one piece
             for group, key, offset, size in self.records:
                 yield group, key, offset, text[offset - start : offset - start + size]
 
