@@ -59,7 +59,8 @@ def name_of(group: str, plugin: type) -> str:
 
 
 def _part_of(entry: Entry, module: str) -> bool:
-    return entry.module == module or entry.module.startswith(f"{module}.")
+    own = str(entry.module)
+    return own == module or own.startswith(f"{module}.")
 
 
 def _stale(group: str, entry: Entry) -> ConfigError:
