@@ -26,7 +26,8 @@ def run_side(python, program, arguments):
     """One process; what it measured, and its peak memory in MiB."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "result.npz"
-        child = subprocess.Popen([python, str(HERE / program), *map(str, arguments), str(output)])
+        environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}  # every round compiles
+        child = subprocess.Popen([python, str(HERE / program), *map(str, arguments), str(output)], env=environment)
         _, status, usage = os.wait4(child.pid, 0)
         if status:
             sys.exit(f"{program} failed with status {status}; is its environment complete?")

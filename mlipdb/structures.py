@@ -235,7 +235,7 @@ def _check_values(numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, 
     if not (lowest >= 1 and highest <= 118):  # NaN fails, too
         wrong = highest if lowest >= 1 else lowest
         raise StructureError(f"atomic number {wrong} is not an element (1 to 118)")
-    if not (np.logical_and.reduce(np.isfinite(positions), axis=None) and np.isfinite(cell).all()):
+    if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
         raise StructureError("positions or cell hold a value that is not finite")
     vectors = cell.tolist()
     for axis, periodic in enumerate(pbc):

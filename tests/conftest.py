@@ -31,10 +31,6 @@ SETTINGS = {
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     SETTINGS["jax_compilation_cache_dir"] = tempfile.mkdtemp(prefix="mlipdb-programs-")
     atexit.register(shutil.rmtree, SETTINGS["jax_compilation_cache_dir"], ignore_errors=True)
-# A tiny model compiles in half the time without XLA's newer code generator, which pays where a program runs for long.
-QUICK = "--xla_cpu_use_fusion_emitters=false"
-if QUICK not in (given := os.environ.get("XLA_FLAGS", "")):
-    os.environ["XLA_FLAGS"] = f"{given} {QUICK}".lstrip()
 for setting, choice in SETTINGS.items():
     os.environ.setdefault(setting.upper(), str(choice))
     jax.config.update(setting, choice)

@@ -91,7 +91,7 @@ def structure_columns(structure: Structure) -> tuple[Any, ...]:
         reduced_formula(composition),
         chemical_system(composition),
         structure.volume,
-        structure.pbc[0] | structure.pbc[1] << 1 | structure.pbc[2] << 2,
+        sum(1 << axis for axis, periodic in enumerate(structure.pbc) if periodic),
         structure.charge,
         structure.spin_multiplicity,
     )

@@ -24,7 +24,12 @@ from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.models.derive import hessian_rows, predict, predict_with_rows
 
 # Tests compile more than they compute, so that code for speed would be lost time.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+# The older code generator takes half the time over a tiny model.
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
 quick: Any = partial(cast("Any", eqx.filter_jit), compiler_options=QUICK)  # equinox's types leave the options out
 _predict = quick(predict)
 _hessian_rows = quick(hessian_rows)

@@ -139,7 +139,7 @@ def test_a_disk_that_fills_while_rows_are_written_leaves_the_shard_as_a_leftover
         subprocess.run(["cp", "-r", str(folder), str(place)], check=True)
         db = mlipdb.open(place / "db")
         source, method = db.open_source("sample", reader="none", uri="nowhere"), db.method_id(PBE)
-        for spare in range(200_000, 1_200_000, 125_000):  # some of these let the shard in and not the rows
+        for spare in range(200_000, 1_200_000, 50_000):  # some of these let the shard in and not the rows
             (place / "ballast").write_bytes(bytes(max(_free(place) - spare, 0)))
             before = len(db.query("all"))
             try:

@@ -2,7 +2,6 @@ import json
 import re
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
@@ -243,10 +242,8 @@ else:
 """
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(trained, listener, monkeypatch, assert_same_bits):
+def test_a_killed_run_goes_on_to_the_same_bits(trained, listener, assert_same_bits):
     db, whole, _ = trained
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     command = ["-c", PROGRAM, str(db.path), str(whole.folder / "recipe.toml")]
     for after in (0.0, 0.3):
         run_and_kill(command, after=after, ready="ready")

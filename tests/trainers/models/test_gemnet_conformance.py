@@ -49,14 +49,6 @@ class TestGemNetDT(DirectModelConformance):
     structures = (CRYSTAL, ONE_ATOM, MOLECULE, SLAB)
 
 
-# One block less: the gradient of Hessian rows is compiled in half the time, and the direct model has both blocks.
-CONSERVATIVE = dataclasses.replace(
-    CONFIG,
-    n_blocks=1,
-    scale_factors=ScaleFactors(triplet_radial=(1.5,), triplet_sum=(0.8,), atom_sum=(0.7,), energy_sum=(0.6, 0.7)),
-)
-
-
 class TestGemNetT(ModelConformance):
-    model = GemNetT.create(CONSERVATIVE, key=jax.random.key(2))
+    model = GemNetT.create(CONFIG, key=jax.random.key(2))
     structures = (CRYSTAL, ONE_ATOM, MOLECULE)
