@@ -27,10 +27,8 @@ def main():
         "dictionaries": lambda raw: mptrj._frame(parse_record(raw, options.file), f"byte {raw[2]}"),
     }
     for raw in records:
-        hashes = {
-            (frame.structure.content_hash, frame.label.content_hash) for frame in (way(raw) for way in ways.values())
-        }
-        if len(hashes) > 1:
+        frames = [way(raw) for way in ways.values()]
+        if len({(frame.structure.content_hash, frame.label.content_hash) for frame in frames}) > 1:
             sys.exit(f"{raw[1]}: the two ways differ")
     for name, way in ways.items():
         best = min(seconds(way, records) for _ in range(options.rounds))
