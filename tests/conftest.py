@@ -31,6 +31,8 @@ SETTINGS = {
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     SETTINGS["jax_compilation_cache_dir"] = tempfile.mkdtemp(prefix="mlipdb-programs-")
     atexit.register(shutil.rmtree, SETTINGS["jax_compilation_cache_dir"], ignore_errors=True)
+# Each core has a test process of its own; threads of one only take from the other (CHGNet's tests: 76 s, then 30 s).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 for setting, choice in SETTINGS.items():
     os.environ.setdefault(setting.upper(), str(choice))
     jax.config.update(setting, choice)
@@ -38,6 +40,7 @@ for setting, choice in SETTINGS.items():
 ROOT = Path(__file__).resolve().parent.parent
 MAPS, MANY_MAPS = Path("/proc/self/maps"), 15_000
 CATALOGS = tomllib.loads((ROOT / "tests" / "catalogs.toml").read_text())
+LEFT_OUT = [*CATALOGS["no_catalog"]["tests"], *CATALOGS["shown_elsewhere"]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,6 +58,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", "ignore:.*was deleted while still open:ResourceWarning")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With PostgreSQL, files that tests/catalogs.toml leaves out are not even imported: some build models."""
+    if config.getoption("catalog") == "sqlite" or not collection_path.is_relative_to(ROOT / "tests"):
+        return None
+    return within(str(collection_path.relative_to(ROOT / "tests")), LEFT_OUT) or None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Files with slow tests come first, so that no process waits at the end for another one's.
 
@@ -64,15 +74,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: item.path not in slow)
     if config.getoption("catalog") == "sqlite":
         return
-    named = [*CATALOGS["no_catalog"]["tests"], *CATALOGS["shown_elsewhere"]]
-    other = {item for item in items if item.get_closest_marker("sqlite") or named_in(item, named)}
+    other = {item for item in items if item.get_closest_marker("sqlite") or within(place(item), LEFT_OUT)}
     config.hook.pytest_deselected(items=list(other))
     items[:] = [item for item in items if item not in other]
 
 
-def named_in(item: pytest.Item, names: list[str]) -> bool:
+def place(item: pytest.Item) -> str:
+    """The test's path below tests/, less its parameters."""
+    return item.nodeid.removeprefix("tests/").partition("[")[0]
+
+
+def within(place: str, names: list[str]) -> bool:
     """Whether a list holds the test, its file or a folder that it is in, by their paths below tests/."""
-    place = item.nodeid.removeprefix("tests/").partition("[")[0]
     return any(place == name or place.startswith((f"{name}/", f"{name}::")) for name in names)
 
 
@@ -80,7 +93,7 @@ def named_in(item: pytest.Item, names: list[str]) -> bool:
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """A test that is said to make no database where catalogs are by default cannot make one."""
     held = item.config.getoption("catalog") == "sqlite" and not item.get_closest_marker("sqlite")
-    if held and named_in(item, CATALOGS["no_catalog"]["tests"]):
+    if held and within(place(item), CATALOGS["no_catalog"]["tests"]):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MLIPDB_CATALOG", "tests/catalogs.toml says that this test makes no database: take it off")
             return (yield)

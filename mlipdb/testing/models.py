@@ -6,7 +6,7 @@ ModelConformance is for conservative models, DirectModelConformance for those wh
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar, cast
 
 import equinox as eqx
@@ -31,6 +31,21 @@ QUICK = {
     "xla_cpu_use_fusion_emitters": False,
 }
 quick: Any = partial(cast("Any", eqx.filter_jit), compiler_options=QUICK)  # equinox's types leave the options out
+
+
+class Made:
+    """A model that is made when a test first asks for it, in one program, and not while tests are collected.
+
+    `model = Made(lambda: MyModel.create(CONFIG, key=jax.random.key(1)))` in a class of tests.
+    """
+
+    def __init__(self, create: Callable[[], AbstractModel]) -> None:
+        self._create = cache(quick(create))
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        return self if instance is None else self._create()
+
+
 _predict = quick(predict)
 _hessian_rows = quick(hessian_rows)
 
@@ -48,14 +63,14 @@ _gradients = quick(eqx.filter_grad(_squares))
 class CommonConformance:
     """Symmetries, supercell, cutoff, padding, and what is kept, in float64.
 
-    A subclass sets model and structures: two to four small ones of elements that the model knows, the first periodic
-    in three directions. The model should have random or trained weights, not zeros, and be small: everything runs in
-    a few seconds then. tolerance is relative to the largest entry compared, or to 0.01 where that is smaller;
+    A subclass sets model, best one that is Made, and structures: two to four small ones of elements that the model
+    knows, the first periodic in three directions. The model should have random or trained weights, not zeros, and be
+    small: everything runs in a few seconds then. tolerance is relative to the largest entry compared, or to 0.01 where that is smaller;
     cutoff_tolerance is what an energy in eV and a force in eV/Å may be 1e-3 Å within the cutoff. A model that claims
     no smooth_cutoff may jump there.
     """
 
-    model: ClassVar[AbstractModel]
+    model: ClassVar[AbstractModel | Made]
     structures: ClassVar[Sequence[Structure]]
     tolerance: ClassVar[float] = 1e-6
     cutoff_tolerance: ClassVar[float] = 1e-4

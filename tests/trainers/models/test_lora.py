@@ -1,6 +1,7 @@
 """Low-rank changes: what learns, that nothing happens at first, that merging changes nothing, and symmetry."""
 
 import dataclasses
+import functools
 
 import equinox as eqx
 import jax
@@ -39,10 +40,7 @@ NEQUIX = tiny_nequix(**FACTS, avg_n_neighbors=12.0)
 PAINN = PainnConfig(
     **FACTS, direct=False, max_neighbours=9, n_layers=2, hidden_size=16, n_radial=5, scale_factors=(1.2, 1.3)
 )
-MODELS = {
-    "nequix": Nequix.create(NEQUIX, key=jax.random.key(1)),
-    "painn-conservative": PainnConservative.create(PAINN, key=jax.random.key(2)),
-}
+KINDS = {"nequix": (Nequix, NEQUIX), "painn-conservative": (PainnConservative, PAINN)}
 # With the newer code generator both programs round alike.
 to_the_bit = eqx.filter_jit(
     lambda model, graph: predict(effective(model), graph),
@@ -51,9 +49,15 @@ to_the_bit = eqx.filter_jit(
 before_merging = quick(lambda model, graph: predict(effective(model), graph))
 
 
-@pytest.fixture(params=list(MODELS))
+@functools.cache
+def made(name):
+    kind, config = KINDS[name]
+    return quick(lambda: kind.create(config, key=jax.random.key(1)))()
+
+
+@pytest.fixture(params=list(KINDS))
 def model(request):
-    return MODELS[request.param]
+    return made(request.param)
 
 
 def learnt(model, *, size=0.3):
@@ -103,7 +107,7 @@ def test_every_matrix_has_a_change_of_its_own_and_nothing_else_has_one(model):
 
 
 def test_each_degree_of_an_equivariant_map_has_a_change_of_its_own():
-    names = set(adapt(MODELS["nequix"], rank=2, alpha=1.0, key=jax.random.key(5)).factors)
+    names = set(adapt(made("nequix"), rank=2, alpha=1.0, key=jax.random.key(5)).factors)
     of_layers = [
         "layers[0].linear_out[0]",
         "layers[0].linear_out[1]",
@@ -158,7 +162,7 @@ def test_a_merged_model_says_what_the_unmerged_one_says(model):
 
 def test_the_merged_matrices_do_what_the_matrix_and_its_change_do_apart():
     """Without any merging: x·W and, beside it, the two thin products, in the model's own map of one degree."""
-    model = MODELS["nequix"]
+    model = made("nequix")
     changed = learnt(model)
     merged, rng = named_arrays(effective(changed)), np.random.default_rng(3)
     for name, matrix in named_arrays(model).items():
@@ -187,7 +191,7 @@ def test_a_stack_of_matrices_has_a_stack_of_changes():
 
 
 def test_changes_are_as_large_as_what_they_change_and_learn_where_that_is_nothing():
-    model = eqx.tree_at(lambda m: m.readout, MODELS["nequix"], jnp.zeros((8, 1)))
+    model = eqx.tree_at(lambda m: m.readout, made("nequix"), jnp.zeros((8, 1)))
     adapted = adapt(model, rank=50, alpha=1.0, key=jax.random.key(1))
     for name in ("layers[1].skip[0]", "layers[1].radial[0]"):
         spread = float(np.asarray(adapted.factors[name].lora_in).std())
@@ -196,13 +200,13 @@ def test_changes_are_as_large_as_what_they_change_and_learn_where_that_is_nothin
 
 
 def test_heads_are_adapted_with_their_trunk():
-    headed = with_heads(MODELS["nequix"], [Head(name="target"), Head(name="foundation")])
+    headed = with_heads(made("nequix"), [Head(name="target"), Head(name="foundation")])
     names = set(adapt(headed, rank=1, alpha=1.0, key=jax.random.key(0)).factors)
     assert {"readouts[0].readout", "readouts[1].readout", "shared.layers[0].skip[0]"} <= names
 
 
 def test_a_merged_model_is_written_as_nqx_and_read_back(tmp_path):
-    changed = learnt(MODELS["nequix"])
+    changed = learnt(made("nequix"))
     save_nqx(tmp_path / "merged.nqx", effective(changed))
     again, _ = load_nqx(tmp_path / "merged.nqx")
     graph = graph_of(again, CRYSTAL)
@@ -213,4 +217,4 @@ def test_a_merged_model_is_written_as_nqx_and_read_back(tmp_path):
 
 def test_a_rank_below_one_is_refused():
     with pytest.raises(ConfigError, match="must be 1 or more; got 0"):
-        adapt(MODELS["nequix"], rank=0, alpha=1.0, key=jax.random.key(0))
+        adapt(made("nequix"), rank=0, alpha=1.0, key=jax.random.key(0))

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import pytest
 
 from mlipdb.errors import ConfigError, TrainError
 from mlipdb.structures import make_structure
-from mlipdb.testing.models import DirectModelConformance, ModelConformance, quick
+from mlipdb.testing.models import DirectModelConformance, Made, ModelConformance, quick
 from mlipdb.trainers.batching.neighbours import neighbours
 from mlipdb.trainers.batching.pad import needed_shape, pad_graph
 from mlipdb.trainers.models.derive import edge_vectors, predict
@@ -28,6 +29,7 @@ CONFIG = PainnConfig(
     shift=0.1,
     scale_factors=(1.2, 1.3),
 )
+SMOOTH = dataclasses.replace(CONFIG, direct=False, smooth_messages=True)
 CRYSTAL = make_structure(
     [14, 8], [[0.05, 0.1, -0.1], [1.6, 1.35, 1.5]], cell=[[3.1, 0.2, 0], [0, 3.0, 0.4], [0.3, 0, 3.3]], pbc=(True,) * 3
 )
@@ -44,26 +46,26 @@ def with_biases(model, key):
     return jax.tree.unflatten(structure, changed)
 
 
+@functools.cache
+def made(config, *, seed=0):
+    return quick(lambda: Painn.create(config, key=jax.random.key(seed)))()
+
+
 def graph_of(*structures, config=CONFIG):
-    needs = Painn.create(config, key=jax.random.key(0)).graph_needs
+    needs = made(config).graph_needs
     lists = [neighbours(structure, config.cutoff, needs=needs) for structure in structures]
     shape = needed_shape(structures, lists)
     return jax.tree.map(jnp.asarray, pad_graph(structures, lists, shape=shape))
 
 
 class TestPainn(DirectModelConformance):
-    model = with_biases(Painn.create(CONFIG, key=jax.random.key(1)), jax.random.key(2))
+    model = Made(lambda: with_biases(Painn.create(CONFIG, key=jax.random.key(1)), jax.random.key(2)))
     structures = (CRYSTAL, ONE_ATOM, MOLECULE, SLAB)
     smooth_cutoff = False
 
 
 class TestSmoothConservativePainn(ModelConformance):
-    model = with_biases(
-        PainnConservative.create(
-            dataclasses.replace(CONFIG, direct=False, smooth_messages=True), key=jax.random.key(3)
-        ),
-        jax.random.key(4),
-    )
+    model = Made(lambda: with_biases(PainnConservative.create(SMOOTH, key=jax.random.key(3)), jax.random.key(4)))
     structures = (CRYSTAL, ONE_ATOM, MOLECULE)
     cutoff_tolerance = 1e-3
 
@@ -79,12 +81,12 @@ def test_the_paper_s_settings_have_the_paper_s_number_of_parameters(model, direc
 
 def test_a_force_of_an_inversion_centre_is_zero_and_its_derivatives_are_finite():
     salt = make_structure([14, 8], [[0, 0, 0], [1.3] * 3], cell=2.6 * np.eye(3), pbc=(True,) * 3)
-    forces = quick(predict)(Painn.create(CONFIG, key=jax.random.key(5)), graph_of(salt)).forces
+    forces = quick(predict)(made(CONFIG, seed=5), graph_of(salt)).forces
     np.testing.assert_allclose(forces, 0, atol=1e-5)
 
 
 def test_forces_are_no_gradient_so_rows_are_not_columns():
-    model = with_biases(Painn.create(CONFIG, key=jax.random.key(6)), jax.random.key(7))
+    model = with_biases(made(CONFIG, seed=6), jax.random.key(7))
     graph = graph_of(MOLECULE)
 
     def forces(positions):
@@ -97,7 +99,7 @@ def test_forces_are_no_gradient_so_rows_are_not_columns():
 
 def test_a_model_whose_factors_are_unset_is_refused_and_fitting_gives_each_layer_variance_one():
     config = dataclasses.replace(CONFIG, scale_factors="fit")
-    model = Painn.create(config, key=jax.random.key(8))
+    model = made(config, seed=8)
     graphs = [graph_of(CRYSTAL, MOLECULE), graph_of(SLAB, ONE_ATOM)]
     assert not model.is_fitted
     with pytest.raises(TrainError, match="scale factors of this PaiNN are unset"):
@@ -128,7 +130,7 @@ def test_a_model_whose_factors_are_unset_is_refused_and_fitting_gives_each_layer
 )
 def test_a_bad_setting_is_named(changes, message):
     with pytest.raises(ConfigError, match=message):
-        Painn.from_config({**Painn.create(CONFIG, key=jax.random.key(0)).to_config(), **changes})
+        Painn.from_config({**made(CONFIG).to_config(), **changes})
 
 
 def test_a_direct_configuration_makes_no_conservative_model():
