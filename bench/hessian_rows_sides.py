@@ -81,9 +81,16 @@ def theirs(calculator, settings):
 def save(calculator, settings):
     """Writes get_hessian of the first, smallest crystals."""
     found = crystals(settings)[: settings["compared"]]
-    whole = [np.asarray(calculator.get_hessian(atoms)).reshape(3 * len(atoms), len(atoms), 3) for atoms in found]
+    whole = [by_rows(np.asarray(calculator.get_hessian(atoms)), atoms=len(atoms)) for atoms in found]
     np.savez(settings["hessians"], *whole)
     return {"crystals": len(found)}
+
+
+def by_rows(hessian, *, atoms):
+    """A package's Hessian as rows: nequix has both atoms before both axes, MACE each row as it is."""
+    if hessian.shape == (atoms, atoms, 3, 3):
+        hessian = hessian.transpose(0, 2, 1, 3)
+    return hessian.reshape(3 * atoms, atoms, 3)
 
 
 def agree(name, settings):
