@@ -65,9 +65,9 @@ class CommonConformance:
 
     A subclass sets model, best one that is Made, and structures: two to four small ones of elements that the model
     knows, the first periodic in three directions. The model should have random or trained weights, not zeros, and be
-    small: everything runs in a few seconds then. tolerance is relative to the largest entry compared, or to 0.01 where that is smaller;
-    cutoff_tolerance is what an energy in eV and a force in eV/Å may be 1e-3 Å within the cutoff. A model that claims
-    no smooth_cutoff may jump there.
+    small: everything runs in a few seconds then. tolerance is relative to the largest entry compared, or to 0.01 where
+    that is smaller; cutoff_tolerance is what an energy in eV and a force in eV/Å may be 1e-3 Å within the cutoff. A
+    model that claims no smooth_cutoff may jump there.
     """
 
     model: ClassVar[AbstractModel | Made]

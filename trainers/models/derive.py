@@ -71,6 +71,8 @@ def predict_with_rows(
     written_out makes each row by code of its own instead of a loop: less work and memory where the rows themselves are
     differentiated, and meant for few of them.
     """
+    if written_out and len(dofs) == 1 and not isinstance(model, AbstractDirectModel):
+        return _predict_with_one_row(model, graph, jnp.asarray(dofs)[0])
     vectors = edge_vectors(graph)
     if isinstance(model, AbstractDirectModel):
         forces, pull, atomic_energies = jax.vjp(_direct_forces(model, graph), vectors, has_aux=True)
@@ -83,11 +85,24 @@ def predict_with_rows(
         chosen = _one_hot(graph, numbers)
         if isinstance(model, AbstractDirectModel):  # reverse: the row of a matrix that is not symmetric
             return 0.0 - _onto_atoms(graph, pull(chosen)[0])
-        return _onto_atoms(graph, along(chosen[graph.senders] - chosen[graph.receivers]))  # forward: it is cheaper
+        return _onto_atoms(graph, along(_by_edge(graph, chosen)))  # forward: it is cheaper
 
     if written_out and len(dofs):
         return prediction, jnp.stack([row(numbers) for numbers in jnp.asarray(dofs)])
     return prediction, jax.lax.map(row, jnp.asarray(dofs), batch_size=min(rows_at_once, max(len(dofs), 1)))
+
+
+def _predict_with_one_row(
+    model: AbstractModel, graph: AtomicGraph, numbers: Int[Array, " graphs"]
+) -> tuple[Prediction, Float[Array, "1 atoms 3"]]:
+    """The gradient and its change in one pass, which keeps nothing for further rows.
+
+    What linearize keeps of a model that makes its messages anew, chunk by chunk, are the messages of all edges.
+    """
+    vectors, move = edge_vectors(graph), _by_edge(graph, _one_hot(graph, numbers))
+    gradient, change, atomic_energies = jax.jvp(_edge_gradient(model, graph), (vectors,), (move,), has_aux=True)
+    prediction = _prediction(graph, vectors, atomic_energies=atomic_energies, gradient=gradient)
+    return prediction, _onto_atoms(graph, change)[None]
 
 
 def _direct_forces(
@@ -168,6 +183,11 @@ def _one_hot(graph: AtomicGraph, dofs: Int[Array, " graphs"]) -> Float[Array, "a
     wanted = jnp.where((dofs >= 0) & graph.graph_mask, dofs, count)
     flat = jnp.zeros(count, dtype=graph.positions.dtype).at[wanted].set(1.0, mode="drop")
     return flat.reshape(-1, 3)
+
+
+def _by_edge(graph: AtomicGraph, moves: Forces) -> EdgeVectors:
+    """How edge vectors change as atoms move."""
+    return moves[graph.senders] - moves[graph.receivers]
 
 
 def _sum_by_graph(values: Float[Array, " atoms"], graph: AtomicGraph) -> Float[Array, " graphs"]:

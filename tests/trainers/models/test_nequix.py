@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import json
+from functools import partial
 
 import e3nn_jax
 import jax
@@ -9,8 +10,14 @@ import numpy as np
 import pytest
 
 from mlipdb.errors import ConfigError
+from mlipdb.structures import make_structure
+from mlipdb.testing.models import QUICK
+from mlipdb.testing.training import tiny_nequix
+from mlipdb.trainers.batching.neighbours import neighbours
+from mlipdb.trainers.batching.pad import needed_shape, pad_graph
 from mlipdb.trainers.models import convolution
 from mlipdb.trainers.models.convolution import EdgeFeatures, convolve
+from mlipdb.trainers.models.derive import predict_with_rows
 from mlipdb.trainers.models.edges import bessel, lengths_and_directions, polynomial_cutoff, spherical_harmonics
 from mlipdb.trainers.models.features import gate, normalise
 from mlipdb.trainers.models.nequix import Nequix, NequixConfig
@@ -104,6 +111,27 @@ def test_derivatives_in_chunks_are_those_of_all_edges_at_once(monkeypatch):
         jax.tree.leaves(chunked(edges.radial, edges.harmonics, radial)), jax.tree.leaves(at_once), strict=True
     ):
         np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
+
+
+def test_one_row_that_is_differentiated_keeps_no_messages_of_all_edges(monkeypatch):
+    monkeypatch.setattr(convolution, "CPU_CHUNK_BYTES", 1)
+    config = tiny_nequix((8, 14), (-1.0, -2.0), cutoff=5.0, n_layers=1)
+    model = Nequix.create(config, key=jax.random.key(0))
+    crystal = make_structure([14, 8], [[0.1, 0, 0], [1.6, 1.4, 1.5]], cell=3.1 * np.eye(3), pbc=(True,) * 3)
+    lists = [neighbours(crystal, model.cutoff)]
+    graph = jax.tree.map(jnp.asarray, pad_graph([crystal], lists, shape=needed_shape([crystal], lists)))
+
+    @partial(jax.jit, static_argnums=1, compiler_options=QUICK)
+    def gradients(model, alone):
+        def squares(model):
+            return (predict_with_rows(model, graph, jnp.array([[4, -1]]), written_out=alone)[1] ** 2).sum()
+
+        return jax.grad(squares)(model)
+
+    programs = [gradients.lower(model, alone).compile() for alone in (True, False)]
+    alone, kept = (program.memory_analysis().temp_size_in_bytes for program in programs)
+    assert alone < 0.5 * kept
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-2), *(program(model) for program in programs))
 
 
 def test_paths_of_the_published_size_are_in_its_order():
