@@ -34,16 +34,17 @@ quick: Any = partial(cast("Any", eqx.filter_jit), compiler_options=QUICK)  # equ
 
 
 class Made:
-    """A model that is made when a test first asks for it, in one program, and not while tests are collected.
+    """A model that is made when a test first asks for it, with float32 numbers, and not while tests are collected.
 
-    `model = Made(lambda: MyModel.create(CONFIG, key=jax.random.key(1)))` in a class of tests.
+    `model = Made(quick(lambda: MyModel.create(CONFIG, key=jax.random.key(1))))` in a class of tests.
     """
 
     def __init__(self, create: Callable[[], AbstractModel]) -> None:
-        self._create = cache(quick(create))
+        self._create = cache(create)
 
     def __get__(self, instance: object, owner: type) -> Any:
-        return self if instance is None else self._create()
+        with jax.enable_x64(False):
+            return self if instance is None else self._create()
 
 
 _predict = quick(predict)

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 
 from mlipdb.structures import make_structure
-from mlipdb.testing.models import Made, ModelConformance
+from mlipdb.testing.models import Made, ModelConformance, quick
 from mlipdb.trainers.models.nequix import Nequix, NequixConfig
 
 CONFIG = NequixConfig(
@@ -27,5 +27,5 @@ SLAB = make_structure([14, 14], [[0, 0, 0], [1.5, 1.4, 0.8]], cell=np.diag([3.0,
 
 
 class TestNequix(ModelConformance):
-    model = Made(lambda: Nequix.create(CONFIG, key=jax.random.key(1)))
+    model = Made(quick(lambda: Nequix.create(CONFIG, key=jax.random.key(1))))
     structures = (CRYSTAL, MOLECULE, SLAB)

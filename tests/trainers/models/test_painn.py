@@ -59,13 +59,13 @@ def graph_of(*structures, config=CONFIG):
 
 
 class TestPainn(DirectModelConformance):
-    model = Made(lambda: with_biases(Painn.create(CONFIG, key=jax.random.key(1)), jax.random.key(2)))
+    model = Made(quick(lambda: with_biases(Painn.create(CONFIG, key=jax.random.key(1)), jax.random.key(2))))
     structures = (CRYSTAL, ONE_ATOM, MOLECULE, SLAB)
     smooth_cutoff = False
 
 
 class TestSmoothConservativePainn(ModelConformance):
-    model = Made(lambda: with_biases(PainnConservative.create(SMOOTH, key=jax.random.key(3)), jax.random.key(4)))
+    model = Made(quick(lambda: with_biases(PainnConservative.create(SMOOTH, key=jax.random.key(3)), jax.random.key(4))))
     structures = (CRYSTAL, ONE_ATOM, MOLECULE)
     cutoff_tolerance = 1e-3
 
