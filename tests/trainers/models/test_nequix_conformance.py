@@ -29,3 +29,13 @@ SLAB = make_structure([14, 14], [[0, 0, 0], [1.5, 1.4, 0.8]], cell=np.diag([3.0,
 class TestNequix(ModelConformance):
     model = Made(quick(lambda: Nequix.create(CONFIG, key=jax.random.key(1))))
     structures = (CRYSTAL, MOLECULE, SLAB)
+
+
+def test_a_model_of_tests_is_made_once_and_of_float32_whoever_asks_first():
+    class Tests:
+        model = Made(lambda: Nequix.create(CONFIG, key=jax.random.key(1)))
+
+    with jax.enable_x64(True):
+        made = Tests().model
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(made)} == {"float32"}
+    assert Tests().model is made
