@@ -31,7 +31,7 @@ SETTINGS = {
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     SETTINGS["jax_compilation_cache_dir"] = tempfile.mkdtemp(prefix="mlipdb-programs-")
     atexit.register(shutil.rmtree, SETTINGS["jax_compilation_cache_dir"], ignore_errors=True)
-# Each core has a test process of its own; threads of one only take from the other (CHGNet's tests: 76 s, then 30 s).
+# Each core has a test process of its own; threads of one only take from the other (torch teachers: 76 s, then 30 s).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 for setting, choice in SETTINGS.items():
     os.environ.setdefault(setting.upper(), str(choice))

@@ -72,7 +72,7 @@ def predict_with_rows(
     differentiated, and meant for few of them.
     """
     if written_out and len(dofs) == 1 and not isinstance(model, AbstractDirectModel):
-        return _predict_with_one_row(model, graph, jnp.asarray(dofs)[0])
+        return _predict_with_one_row(model, graph, dofs[0])
     vectors = edge_vectors(graph)
     if isinstance(model, AbstractDirectModel):
         forces, pull, atomic_energies = jax.vjp(_direct_forces(model, graph), vectors, has_aux=True)
