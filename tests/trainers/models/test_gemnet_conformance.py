@@ -1,11 +1,10 @@
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 
 from mlipdb.structures import make_structure
-from mlipdb.testing.models import DirectModelConformance, Made, ModelConformance, quick
+from mlipdb.testing.models import DirectModelConformance, Made, ModelConformance, made
 from mlipdb.trainers.models.gemnet import GemNetDT, GemNetT
 from mlipdb.trainers.models.gemnet_config import GemNetConfig, ScaleFactors
 
@@ -45,10 +44,10 @@ SLAB = make_structure([14, 14], [[0, 0, 0], [1.5, 1.4, 0.8]], cell=np.diag([3.0,
 
 
 class TestGemNetDT(DirectModelConformance):
-    model = Made(quick(lambda: GemNetDT.create(DIRECT, key=jax.random.key(1))))
+    model = Made(lambda: made(GemNetDT, DIRECT))
     structures = (CRYSTAL, ONE_ATOM, MOLECULE, SLAB)
 
 
 class TestGemNetT(ModelConformance):
-    model = Made(quick(lambda: GemNetT.create(CONFIG, key=jax.random.key(2))))
+    model = Made(lambda: made(GemNetT, CONFIG, seed=2))
     structures = (CRYSTAL, ONE_ATOM, MOLECULE)

@@ -1,7 +1,6 @@
 """Heads on a shared trunk: they start alike, are chosen graph by graph, and are models of their own outside."""
 
 import dataclasses
-import functools
 
 import equinox as eqx
 import jax
@@ -11,7 +10,7 @@ import pytest
 
 from mlipdb.errors import ConfigError, NotFoundError
 from mlipdb.structures import make_structure
-from mlipdb.testing.models import DirectModelConformance, Made, ModelConformance, quick
+from mlipdb.testing.models import DirectModelConformance, Made, ModelConformance, made, quick
 from mlipdb.testing.training import tiny_nequix
 from mlipdb.trainers.arrays import arrays_like, count_parameters, named_arrays
 from mlipdb.trainers.batching.neighbours import neighbours
@@ -50,19 +49,13 @@ KINDS = {
 }
 
 
-@functools.cache
-def made(name):
-    kind, config = KINDS[name]
-    return quick(lambda: kind.create(config, key=jax.random.key(1)))()
-
-
 HEADS = [Head(name="target"), Head(name="foundation", shift=0.7)]
 quick_predict = quick(predict)
 
 
 @pytest.fixture(params=list(KINDS))
 def model(request):
-    return made(request.param)
+    return made(*KINDS[request.param])
 
 
 def graph_of(model, *structures, heads=None):
@@ -124,7 +117,7 @@ def _flags(model, patterns):
 
 
 def test_brackets_in_a_pattern_stand_for_themselves_and_one_that_fits_nothing_is_refused():
-    model = made("nequix")
+    model = made(*KINDS["nequix"])
     named = {name for name, one in _flags(model, ("layers[1].skip[*",)).items() if one}
     assert named == {name for name in named_arrays(model) if name.startswith("layers[1].skip")}
     with pytest.raises(ConfigError, match=r"like 'layer\[1\]\*'; it has layers\[0\]"):
@@ -155,7 +148,7 @@ def test_each_graph_of_a_batch_is_read_by_its_own_head(model):
 
 
 def test_a_graph_of_one_head_gives_the_other_head_no_gradient():
-    model = made("nequix")
+    model = made(*KINDS["nequix"])
     headed = with_heads(model, [Head(name="target"), Head(name="foundation")])
     graph = graph_of(model, CRYSTAL, heads=(1,))
     gradient = quick(eqx.filter_grad(lambda m: predict(m, graph).energy.sum()))(headed)
@@ -172,7 +165,7 @@ def test_the_trunk_is_there_once(model):
 
 
 def test_heads_that_are_there_stay_when_one_is_added():
-    model = made("nequix")
+    model = made(*KINDS["nequix"])
     headed = changed(with_heads(model, [Head(name="pbe", shift=-1.0), Head(name="r2scan")]), 0)
     more = with_heads(headed, [Head(name="hse", method="hse06", energy="energy_corrected")])
     assert head_names(more) == ("pbe", "r2scan", "hse")
@@ -182,7 +175,7 @@ def test_heads_that_are_there_stay_when_one_is_added():
 
 
 def test_each_head_has_its_own_e0_scale_and_shift():
-    model = made("nequix")
+    model = made(*KINDS["nequix"])
     heads = [Head(name="target", e0=(-1.5, -2.5, -3.5), scale=0.5, shift=2.0), Head(name="foundation")]
     headed = with_heads(model, heads)
     target, foundation = only_head(headed, "target"), only_head(headed, "foundation")
@@ -204,7 +197,7 @@ def test_each_head_has_its_own_e0_scale_and_shift():
 )
 def test_heads_that_cannot_be_are_refused(heads, message):
     with pytest.raises(ConfigError, match=message):
-        with_heads(made("nequix"), heads)
+        with_heads(made(*KINDS["nequix"]), heads)
 
 
 @pytest.mark.parametrize("name", ["", "a@b", "a/b", ".hidden"])
@@ -214,11 +207,11 @@ def test_a_head_s_name_can_stand_after_the_at_of_a_run(name):
 
 
 def test_an_unknown_head_is_an_error_that_names_those_there_are():
-    headed = with_heads(made("nequix"), [Head(name="target"), Head(name="foundation")])
+    headed = with_heads(made(*KINDS["nequix"]), [Head(name="target"), Head(name="foundation")])
     with pytest.raises(NotFoundError, match=r"no head 'targt'. Did you mean 'target'\? Its heads: target, foundation"):
         only_head(headed, "targt")
     with pytest.raises(NotFoundError, match="one readout, without a name: leave @target off"):
-        only_head(made("nequix"), "target")
+        only_head(made(*KINDS["nequix"]), "target")
 
 
 class Undivided(AbstractForceField):
@@ -255,11 +248,11 @@ def test_a_reference_changes_settings_and_no_array(model):
 
 
 class TestHeaded(ModelConformance):
-    model = Made(lambda: changed(with_heads(made("nequix"), HEADS), 0))
+    model = Made(lambda: changed(with_heads(made(*KINDS["nequix"]), HEADS), 0))
     structures = (CRYSTAL, MOLECULE)
 
 
 class TestHeadedDirect(DirectModelConformance):
-    model = Made(lambda: changed(with_heads(made("painn"), HEADS), 0))
+    model = Made(lambda: changed(with_heads(made(*KINDS["painn"]), HEADS), 0))
     structures = (CRYSTAL, MOLECULE)
     smooth_cutoff = False

@@ -1,7 +1,6 @@
 """Low-rank changes: what learns, that nothing happens at first, that merging changes nothing, and symmetry."""
 
 import dataclasses
-import functools
 
 import equinox as eqx
 import jax
@@ -11,7 +10,7 @@ import pytest
 
 from mlipdb.errors import ConfigError
 from mlipdb.structures import make_structure
-from mlipdb.testing.models import QUICK, quick
+from mlipdb.testing.models import QUICK, made, quick
 from mlipdb.testing.training import tiny_nequix
 from mlipdb.trainers.arrays import named_arrays
 from mlipdb.trainers.batching.neighbours import neighbours
@@ -49,15 +48,9 @@ to_the_bit = eqx.filter_jit(
 before_merging = quick(lambda model, graph: predict(effective(model), graph))
 
 
-@functools.cache
-def made(name):
-    kind, config = KINDS[name]
-    return quick(lambda: kind.create(config, key=jax.random.key(1)))()
-
-
 @pytest.fixture(params=list(KINDS))
 def model(request):
-    return made(request.param)
+    return made(*KINDS[request.param])
 
 
 def learnt(model, *, size=0.3):
@@ -107,7 +100,7 @@ def test_every_matrix_has_a_change_of_its_own_and_nothing_else_has_one(model):
 
 
 def test_each_degree_of_an_equivariant_map_has_a_change_of_its_own():
-    names = set(adapt(made("nequix"), rank=2, alpha=1.0, key=jax.random.key(5)).factors)
+    names = set(adapt(made(Nequix, NEQUIX), rank=2, alpha=1.0, key=jax.random.key(5)).factors)
     of_layers = [
         "layers[0].linear_out[0]",
         "layers[0].linear_out[1]",
@@ -162,7 +155,7 @@ def test_a_merged_model_says_what_the_unmerged_one_says(model):
 
 def test_the_merged_matrices_do_what_the_matrix_and_its_change_do_apart():
     """Without any merging: x·W and, beside it, the two thin products, in the model's own map of one degree."""
-    model = made("nequix")
+    model = made(Nequix, NEQUIX)
     changed = learnt(model)
     merged, rng = named_arrays(effective(changed)), np.random.default_rng(3)
     for name, matrix in named_arrays(model).items():
@@ -191,7 +184,7 @@ def test_a_stack_of_matrices_has_a_stack_of_changes():
 
 
 def test_changes_are_as_large_as_what_they_change_and_learn_where_that_is_nothing():
-    model = eqx.tree_at(lambda m: m.readout, made("nequix"), jnp.zeros((8, 1)))
+    model = eqx.tree_at(lambda m: m.readout, made(Nequix, NEQUIX), jnp.zeros((8, 1)))
     adapted = adapt(model, rank=50, alpha=1.0, key=jax.random.key(1))
     for name in ("layers[1].skip[0]", "layers[1].radial[0]"):
         spread = float(np.asarray(adapted.factors[name].lora_in).std())
@@ -200,13 +193,13 @@ def test_changes_are_as_large_as_what_they_change_and_learn_where_that_is_nothin
 
 
 def test_heads_are_adapted_with_their_trunk():
-    headed = with_heads(made("nequix"), [Head(name="target"), Head(name="foundation")])
+    headed = with_heads(made(Nequix, NEQUIX), [Head(name="target"), Head(name="foundation")])
     names = set(adapt(headed, rank=1, alpha=1.0, key=jax.random.key(0)).factors)
     assert {"readouts[0].readout", "readouts[1].readout", "shared.layers[0].skip[0]"} <= names
 
 
 def test_a_merged_model_is_written_as_nqx_and_read_back(tmp_path):
-    changed = learnt(made("nequix"))
+    changed = learnt(made(Nequix, NEQUIX))
     save_nqx(tmp_path / "merged.nqx", effective(changed))
     again, _ = load_nqx(tmp_path / "merged.nqx")
     graph = graph_of(again, CRYSTAL)
@@ -217,4 +210,4 @@ def test_a_merged_model_is_written_as_nqx_and_read_back(tmp_path):
 
 def test_a_rank_below_one_is_refused():
     with pytest.raises(ConfigError, match="must be 1 or more; got 0"):
-        adapt(made("nequix"), rank=0, alpha=1.0, key=jax.random.key(0))
+        adapt(made(Nequix, NEQUIX), rank=0, alpha=1.0, key=jax.random.key(0))

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 
 from mlipdb.structures import make_structure
-from mlipdb.testing.models import Made, ModelConformance, quick
+from mlipdb.testing.models import Made, ModelConformance, made
 from mlipdb.trainers.models.nequix import Nequix, NequixConfig
 
 CONFIG = NequixConfig(
@@ -27,7 +27,7 @@ SLAB = make_structure([14, 14], [[0, 0, 0], [1.5, 1.4, 0.8]], cell=np.diag([3.0,
 
 
 class TestNequix(ModelConformance):
-    model = Made(quick(lambda: Nequix.create(CONFIG, key=jax.random.key(1))))
+    model = Made(lambda: made(Nequix, CONFIG))
     structures = (CRYSTAL, MOLECULE, SLAB)
 
 
@@ -36,6 +36,6 @@ def test_a_model_of_tests_is_made_once_and_of_float32_whoever_asks_first():
         model = Made(lambda: Nequix.create(CONFIG, key=jax.random.key(1)))
 
     with jax.enable_x64(True):
-        made = Tests().model
-    assert {leaf.dtype.name for leaf in jax.tree.leaves(made)} == {"float32"}
-    assert Tests().model is made
+        model = Tests().model
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(model)} == {"float32"}
+    assert Tests().model is model

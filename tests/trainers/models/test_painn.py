@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +7,7 @@ import pytest
 
 from mlipdb.errors import ConfigError, TrainError
 from mlipdb.structures import make_structure
-from mlipdb.testing.models import DirectModelConformance, Made, ModelConformance, quick
+from mlipdb.testing.models import DirectModelConformance, Made, ModelConformance, made, quick
 from mlipdb.trainers.batching.neighbours import neighbours
 from mlipdb.trainers.batching.pad import needed_shape, pad_graph
 from mlipdb.trainers.models.derive import edge_vectors, predict
@@ -46,26 +45,21 @@ def with_biases(model, key):
     return jax.tree.unflatten(structure, changed)
 
 
-@functools.cache
-def made(config, *, seed=0):
-    return quick(lambda: Painn.create(config, key=jax.random.key(seed)))()
-
-
 def graph_of(*structures, config=CONFIG):
-    needs = made(config).graph_needs
+    needs = made(Painn, config).graph_needs
     lists = [neighbours(structure, config.cutoff, needs=needs) for structure in structures]
     shape = needed_shape(structures, lists)
     return jax.tree.map(jnp.asarray, pad_graph(structures, lists, shape=shape))
 
 
 class TestPainn(DirectModelConformance):
-    model = Made(quick(lambda: with_biases(Painn.create(CONFIG, key=jax.random.key(1)), jax.random.key(2))))
+    model = Made(lambda: with_biases(made(Painn, CONFIG), jax.random.key(2)))
     structures = (CRYSTAL, ONE_ATOM, MOLECULE, SLAB)
     smooth_cutoff = False
 
 
 class TestSmoothConservativePainn(ModelConformance):
-    model = Made(quick(lambda: with_biases(PainnConservative.create(SMOOTH, key=jax.random.key(3)), jax.random.key(4))))
+    model = Made(lambda: with_biases(made(PainnConservative, SMOOTH, seed=3), jax.random.key(4)))
     structures = (CRYSTAL, ONE_ATOM, MOLECULE)
     cutoff_tolerance = 1e-3
 
@@ -81,12 +75,12 @@ def test_the_paper_s_settings_have_the_paper_s_number_of_parameters(model, direc
 
 def test_a_force_of_an_inversion_centre_is_zero_and_its_derivatives_are_finite():
     salt = make_structure([14, 8], [[0, 0, 0], [1.3] * 3], cell=2.6 * np.eye(3), pbc=(True,) * 3)
-    forces = quick(predict)(made(CONFIG, seed=5), graph_of(salt)).forces
+    forces = quick(predict)(made(Painn, CONFIG, seed=5), graph_of(salt)).forces
     np.testing.assert_allclose(forces, 0, atol=1e-5)
 
 
 def test_forces_are_no_gradient_so_rows_are_not_columns():
-    model = with_biases(made(CONFIG, seed=6), jax.random.key(7))
+    model = with_biases(made(Painn, CONFIG, seed=6), jax.random.key(7))
     graph = graph_of(MOLECULE)
 
     def forces(positions):
@@ -99,7 +93,7 @@ def test_forces_are_no_gradient_so_rows_are_not_columns():
 
 def test_a_model_whose_factors_are_unset_is_refused_and_fitting_gives_each_layer_variance_one():
     config = dataclasses.replace(CONFIG, scale_factors="fit")
-    model = made(config, seed=8)
+    model = made(Painn, config, seed=8)
     graphs = [graph_of(CRYSTAL, MOLECULE), graph_of(SLAB, ONE_ATOM)]
     assert not model.is_fitted
     with pytest.raises(TrainError, match="scale factors of this PaiNN are unset"):
@@ -130,7 +124,7 @@ def test_a_model_whose_factors_are_unset_is_refused_and_fitting_gives_each_layer
 )
 def test_a_bad_setting_is_named(changes, message):
     with pytest.raises(ConfigError, match=message):
-        Painn.from_config({**made(CONFIG).to_config(), **changes})
+        Painn.from_config({**made(Painn, CONFIG).to_config(), **changes})
 
 
 def test_a_direct_configuration_makes_no_conservative_model():
