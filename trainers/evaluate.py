@@ -16,6 +16,7 @@ from mlipdb.subsets.statistics import E0Fit, fit_e0
 from mlipdb.subsets.subset import FrozenSubset
 from mlipdb.trainers.alignment import align
 from mlipdb.trainers.batching.records import RecordSource
+from mlipdb.trainers.batching.shapes import KnownShapes
 from mlipdb.trainers.checkpoint import load_model, read_notes, split_head
 from mlipdb.trainers.metrics import QUANTITIES, UNITS
 from mlipdb.trainers.models.base import AbstractModel
@@ -61,10 +62,11 @@ def evaluate(db: Database, target: str, *, subset: str, splits: Sequence[str] | 
     source = RecordSource(db, cutoff=model.cutoff, needs=model.graph_needs, method_id=chosen.method_id)
     fit = _fit(source, frozen, energy=chosen.energy)
     offsets = None if chosen.ours else _offsets(model, source, frozen, energy=chosen.energy)
+    known = KnownShapes()
     rows: list[dict[str, Any]] = []
     for part in _parts(frozen) if splits is None else splits:
         ids = _part(frozen, part)
-        errors = model_errors(model, source, ids, energy=chosen.energy)
+        errors = model_errors(model, source, ids, energy=chosen.energy, known=known)
         rows.append({"split": part, "predicted_by": chosen.name, **errors.row()})
         if offsets is not None:
             rows.append({"split": part, "predicted_by": f"{chosen.name}, aligned", **errors.row(offsets=offsets)})

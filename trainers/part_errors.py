@@ -1,7 +1,7 @@
 """How far a model is from the labels of a list of structures: totals of forces and stress, energies one by one."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, Float64, Int64
 from mlipdb.labels import Label
 from mlipdb.subsets.statistics import E0Fit
 from mlipdb.trainers.batching.feed import Feed
-from mlipdb.trainers.batching.packing import choose_shapes, plan_in_order
+from mlipdb.trainers.batching.packing import PlannedBatch, choose_shapes, plan_in_order
 from mlipdb.trainers.batching.records import Record, RecordSource
+from mlipdb.trainers.batching.shapes import KnownShapes
 from mlipdb.trainers.batching.targets import Convention
 from mlipdb.trainers.compiled import compiled
 from mlipdb.trainers.graph import Batch, Prediction
@@ -49,21 +50,34 @@ class PartErrors:
 
 
 def model_errors(
-    model: AbstractModel, source: RecordSource, ids: Int64[np.ndarray, " structures"], *, energy: str
+    model: AbstractModel,
+    source: RecordSource,
+    ids: Int64[np.ndarray, " structures"],
+    *,
+    energy: str,
+    known: KnownShapes | None = None,
 ) -> PartErrors:
-    """Errors of a model. Raises ElementError when a structure has an element that the model does not know."""
+    """Errors of a model; known are the shapes of other parts, for which there are programs.
+
+    Raises ElementError when a structure has an element that the model does not know.
+    """
     found = survey(_known(source, ids, model=model), energy=energy)
     e0 = dict(zip(model.atomic_numbers, model.e0.tolist(), strict=True))
     feed = Feed(source=source, ids=ids, convention=Convention(energy=energy, e0=e0))
-    shapes = choose_shapes(found.sizes, graphs=64, edges=EDGES)
+    plan = _plan(found, KnownShapes() if known is None else known)
     predicted = np.zeros(len(ids))
     totals: dict[str, list[float]] = {}
-    for planned, fed in zip(plan := plan_in_order(found.sizes, shapes), feed.batches(plan), strict=True):
+    for planned, fed in zip(plan, feed.batches(plan), strict=True):
         energies, sums = _errors(model, jax.tree.map(jnp.asarray, fed.batch))
         predicted[planned.members] = np.asarray(energies, np.float64)[: len(planned.members)]
         add_up(totals, sums)
     reference = [sum(e0[z] * n for z, n in each.items()) for each in found.compositions]
     return _part_errors(found, predicted + np.array(reference, dtype=np.float64), totals=totals)
+
+
+def _plan(found: Survey, known: KnownShapes) -> list[PlannedBatch]:
+    plan = plan_in_order(found.sizes, choose_shapes(found.sizes, graphs=64, edges=EDGES))
+    return [replace(planned, shape=known.fitting(planned.shape)) for planned in plan]
 
 
 def baseline_errors(

@@ -1,8 +1,10 @@
 """The teacher ``nequix``: published weights by name, or any .nqx file or checkpoint folder of mlipdb."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -19,6 +21,7 @@ from mlipdb.teachers.kept_lists import KeptLists
 from mlipdb.teachers.published import PUBLISHED, known_file, published_name
 from mlipdb.trainers.archive import DOCUMENT
 from mlipdb.trainers.batching.pad import GraphShape, needed_shape, pad_graph
+from mlipdb.trainers.batching.shapes import KnownShapes
 from mlipdb.trainers.checkpoint import load_model, read_notes, split_head
 from mlipdb.trainers.compiled import compiled
 from mlipdb.trainers.graph import AtomicGraph, Prediction
@@ -50,6 +53,7 @@ class NequixTeacher:
         self._e0 = np.zeros(119)
         self._e0[list(model.atomic_numbers)] = np.asarray(model.e0, dtype=np.float64)
         self._lists = KeptLists(float(model.cutoff), needs=model.graph_needs)
+        self._shapes: dict[int, KnownShapes] = defaultdict(partial(KnownShapes, _shape))  # by rows at once
 
     @classmethod
     def load(cls, name: str, options: TeacherOptions, *, stress: bool = True) -> "NequixTeacher":
@@ -97,9 +101,15 @@ class NequixTeacher:
         for structure in structures:
             self.info.check_structure(structure)
         lists = [self._lists.of(structure) for structure in structures]
-        graph = pad_graph(structures, lists, shape=_shape(needed_shape(structures, lists)))
-        dofs = batch_dofs(structures, request.hessian_row_numbers, graphs=len(graph.graph_mask))
-        prediction, rows = self._evaluate(graph, dofs)
+        most = max((len(numbers) for numbers in request.hessian_row_numbers), default=0)
+        shapes = self._shapes[min(most, ROWS_AT_ONCE)]
+        shape = shapes.fitting(needed_shape(structures, lists))
+        dofs = batch_dofs(structures, request.hessian_row_numbers, graphs=shape.graphs)
+        try:
+            prediction, rows = self._evaluate(pad_graph(structures, lists, shape=shape), dofs)
+        except MemoryError:
+            shapes.drop(shape)
+            raise
         return self._split(structures, request, prediction=prediction, rows=rows)
 
     def _evaluate(self, graph: AtomicGraph, dofs: Int32[np.ndarray, "rows graphs"]) -> tuple[Prediction, np.ndarray]:

@@ -78,6 +78,20 @@ def test_batches_of_similar_size_share_one_program(tiny_nqx, caplog):
     assert compiled([molecule(), crystal(), crystal()]) == 0
 
 
+def test_a_shape_that_does_not_fit_into_memory_is_not_taken_for_smaller_batches(tiny_nqx, monkeypatch):
+    teacher, asked = load(tiny_nqx), []
+
+    def evaluate(_, graph):
+        asked.append(len(graph.senders))
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: so many edges")
+
+    monkeypatch.setattr("mlipdb.teachers.nequix._predict", evaluate)
+    for copies in (300, 1):
+        with pytest.raises(MemoryError, match="so many edges"):
+            teacher.label([crystal()] * copies, LabelRequest(base=True, hessian_row_numbers=[NO_ROWS] * copies))
+    assert asked[0] > asked[1] == 1024
+
+
 def test_dofs_count_over_the_whole_batch_and_ask_for_nothing_beyond():
     structures = [molecule(), crystal()]
     dofs = batch_dofs(structures, [np.array([4], np.int32), np.array([5, 0, 1], np.int32)], graphs=4)
