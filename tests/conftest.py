@@ -10,6 +10,7 @@ import tempfile
 import tomllib
 import uuid
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import jax
 import pytest
 import sqlalchemy
 
+from mlipdb.catalog.schema import upgrade
 from mlipdb.testing.postgresql import postgresql_programs, private_server
 
 # A silent broadcast or upcast is a bug, so both are errors in the tests; the environment is for their subprocesses.
@@ -107,9 +109,21 @@ def catalog_of_new_databases(request: pytest.FixtureRequest) -> Iterator[str | N
         yield None
         return
     server = request.getfixturevalue("postgresql_server")
-    os.environ["MLIPDB_CATALOG"] = f"postgresql+psycopg://mlipdb@/mlipdb_{{id}}?host={server}"
+    new_databases_have_tables(server)
+    os.environ["MLIPDB_CATALOG"] = address(server, "mlipdb_{id}")
     yield server
     del os.environ["MLIPDB_CATALOG"]
+
+
+def address(server: str, database: str) -> str:
+    return f"postgresql+psycopg://mlipdb@/{database}?host={server}"
+
+
+def new_databases_have_tables(server: str) -> None:
+    """The server copies template1 for each; a thousand tests need not make the tables, which tests of catalogs do."""
+    template = sqlalchemy.create_engine(address(server, "template1"))
+    upgrade(template)
+    template.dispose()
 
 
 @pytest.fixture(autouse=True)
@@ -130,13 +144,15 @@ def catalogs(server: str) -> set[str]:
 
 
 def on_server(server: str, statement: str) -> list[Any]:
-    url = f"postgresql+psycopg://mlipdb@/postgres?host={server}"
-    admin = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
+    with administrator(server).connect() as connection:
         result = connection.execute(sqlalchemy.text(statement))
-        rows = list(result) if result.returns_rows else []
-    admin.dispose()
-    return rows
+        return list(result) if result.returns_rows else []
+
+
+@cache
+def administrator(server: str) -> sqlalchemy.Engine:
+    """Connected for as long as the tests run."""
+    return sqlalchemy.create_engine(address(server, "postgres"), isolation_level="AUTOCOMMIT")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -187,15 +203,9 @@ def postgresql_server() -> Iterator[str]:
 def postgresql_url(postgresql_server: str) -> Iterator[str]:
     """The URL of an empty PostgreSQL database of one test."""
     name = f"test_{uuid.uuid4().hex}"
-    admin = sqlalchemy.create_engine(
-        f"postgresql+psycopg://mlipdb@/postgres?host={postgresql_server}", isolation_level="AUTOCOMMIT"
-    )
-    with admin.connect() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
-    yield f"postgresql+psycopg://mlipdb@/{name}?host={postgresql_server}"
-    with admin.connect() as connection:
-        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
+    on_server(postgresql_server, f"CREATE DATABASE {name} TEMPLATE template0")
+    yield address(postgresql_server, name)
+    on_server(postgresql_server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")

@@ -23,19 +23,20 @@ CPU_OPTIONS: dict[str, str | int] = {
 def compiled(function: Function, *, donate: Literal["none", "all-except-first"] = "none") -> Function:
     """The function under eqx.filter_jit, with compiler_options; it must not be called from within another jit.
 
-    Which device there is, is asked at the first call, so that a module may hold such a function.
+    Which device there is, and with it the options, is asked when it is called, so that a module may hold such a
+    function.
     """
 
     @cache
-    def made() -> Callable[..., Any]:
+    def made(options: tuple[tuple[str, str | int], ...]) -> Callable[..., Any]:
         keep_programs()
         jit: Any = eqx.filter_jit  # its signature does not name what it hands on to jax.jit
-        found: Callable[..., Any] = jit(function, donate=donate, compiler_options=compiler_options())
+        found: Callable[..., Any] = jit(function, donate=donate, compiler_options=dict(options))
         return found
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return made()(*args, **kwargs)
+        return made(tuple(compiler_options().items()))(*args, **kwargs)
 
     return cast("Function", call)
 

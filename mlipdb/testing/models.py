@@ -30,6 +30,7 @@ QUICK = {
     "xla_llvm_disable_expensive_passes": True,
     "xla_cpu_use_fusion_emitters": False,
 }
+QUICK_FLAGS = " ".join(f"--{name}={str(value).lower()}" for name, value in QUICK.items())  # the same as $XLA_FLAGS
 quick: Any = partial(cast("Any", eqx.filter_jit), compiler_options=QUICK)  # equinox's types leave the options out
 
 

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from mlipdb.testing.models import QUICK_FLAGS
+
 pytestmark = pytest.mark.slow
 
 PROGRAM = """
@@ -58,7 +60,8 @@ print(json.dumps({"devices": jax.device_count(), "gap": gap, "losses": values, "
 
 @pytest.mark.parametrize("kind", ["plain", "replay"])
 def test_eight_devices_with_ragged_batches_have_the_gradient_of_one(tmp_path, kind):
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    flags = f"{QUICK_FLAGS} --xla_force_host_platform_device_count=8"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "db"), kind],
         env=environment,

@@ -14,6 +14,7 @@ import pytest
 
 import mlipdb
 from mlipdb.errors import ConfigError
+from mlipdb.testing.models import QUICK_FLAGS
 from mlipdb.testing.training import TINY, training_database
 from mlipdb.trainers.archive import read_arrays, read_document
 from mlipdb.trainers.batching.packing import PlannedBatch
@@ -40,7 +41,7 @@ def databases(tmp_path):
 def start(database, *words, devices):
     environment = {
         **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{QUICK_FLAGS} --xla_force_host_platform_device_count={devices}",
     }
     command = [sys.executable, "-c", MAIN, "--db", str(database), "train", "--json", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

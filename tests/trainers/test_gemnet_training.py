@@ -15,7 +15,7 @@ from mlipdb.trainers.progress import PlainReporter
 from mlipdb.trainers.run_files import last_checkpoint
 from mlipdb.trainers.train import resume, train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_programs")]
 
 RECIPE = """
 epochs = 1

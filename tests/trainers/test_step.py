@@ -22,6 +22,8 @@ from mlipdb.trainers.optimizer import make_optimizer
 from mlipdb.trainers.recipe import OptimizerRecipe
 from mlipdb.trainers.step import initial_state, make_train_step
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 MODEL = Nequix.create(
     tiny_nequix((1, 8), (-1.0, -2.0), hidden_irreps="8x0e", lmax=0),  # each test compiles a step of it
     key=jax.random.key(1),

@@ -34,7 +34,7 @@ from mlipdb.trainers.run_summary import summarise
 from mlipdb.trainers.runs import find_run
 from mlipdb.trainers.train import resume
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_programs")]
 
 KEPT = ReplayChoice(source="kept")
 REPLAYING = {"replay", "pseudo-replay", "replay-lora"}

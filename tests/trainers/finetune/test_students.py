@@ -22,7 +22,7 @@ from mlipdb.trainers.prepare import prepare
 from mlipdb.trainers.run_files import best_checkpoint
 from mlipdb.trainers.settings import to_mapping
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_programs")]
 
 E0 = {"atomic_numbers": [1, 6, 8], "e0": [-1.0, -2.0, -3.0]}
 PAINN = {"cutoff": 3.0, "max_neighbours": 6, "hidden_size": 4, "n_layers": 1, "n_radial": 3, "scale_factors": [1.0]}
