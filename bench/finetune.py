@@ -1,7 +1,7 @@
 """Fine-tuning for real: seven strategies from nequix-mp-1 and a student from scratch, on molecules and on oxides.
 
     python bench/finetune.py DATA WEIGHTS.nqx --keep FOLDER [--targets acac oxides] [--sizes 20 80] [--seeds 1]
-                             [--strategies …] [--passes 800] [--set key=value …]
+                             [--only 80] [--strategies …] [--passes 800] [--wide N] [--tag T --set key=value …]
 
 DATA is the folder with botnet-datasets, fairchem and mattersim-benchmarks. Each run passes over --passes target
 structures, whatever the size of its train part. FOLDER keeps databases and results: what is finished is not made again,
@@ -10,6 +10,10 @@ such as the foundation was trained on, and faults at short range, before and aft
 
 acac     acetylacetone at 300 K (PBE, ORCA), energies of all electrons
 oxides   equations of state of MO2 polymorphs, M = Sn, Ti, V, Ru, Ir, at most 12 atoms (LDA, VASP)
+
+What is replayed are MPtrj structures, as many as the target has, at most 60. With --wide N it is N of those that need
+no DFT labels: larger ones of MPtrj and relaxed ones of Alexandria, whose labels are not looked at; for pseudo-replay
+only. As many target structures are passed as without it, in as many steps more as there is more to replay.
 """
 
 import argparse
@@ -36,6 +40,7 @@ from mlipdb.trainers.cookbook import load_recipe
 from mlipdb.trainers.finetune import FinetuneWish, ReplayChoice, finetune, strategy_recipe
 from mlipdb.trainers.forgetting import Extent, forgetting
 from mlipdb.trainers.live import make_reporter
+from mlipdb.trainers.replay_data import repeats
 from mlipdb.trainers.runs import run_names
 from mlipdb.trainers.train import resume, train
 
@@ -46,6 +51,7 @@ VALIDATION, TEST = 20, 80
 REPLAY = 60  # structures at most; else as many as the target has
 KBAR = -0.1 / 160.21766208  # VASP's kbar, positive under compression, to eV/Å³, positive under tension
 KNOWN = 'source="mptrj" AND nsites<=6'  # what the foundation was trained on, small enough for two cores
+WIDE = '(source="mptrj" AND nsites>6 AND nsites<=12) OR (source="alexandria" AND nsites<=6)'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +75,11 @@ def main():
     parser.add_argument("--keep", type=Path, required=True)
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
     parser.add_argument("--sizes", nargs="+", type=int, default=[20, 80])
+    parser.add_argument("--only", nargs="+", type=int, help="of the sizes, those to run now; all decide what is drawn")
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=STRATEGIES)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--passes", type=int, default=800, help="target structures that a run passes over")
+    parser.add_argument("--wide", type=int, default=0, help="replay so many structures without DFT labels")
     parser.add_argument("--tag", default="", help="of runs with other settings: part of their names, and of the table")
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
     chosen = parser.parse_args()
@@ -80,7 +88,7 @@ def main():
         plan = [
             (name, size, strategy, seed)
             for seed in range(chosen.seeds)
-            for size in sorted(chosen.sizes, reverse=True)
+            for size in sorted(chosen.only or chosen.sizes, reverse=True)
             for name in chosen.targets
             for strategy in chosen.strategies
         ]
@@ -141,7 +149,15 @@ def prepared(chosen, name):
         filter = " OR ".join(f'source="{source}"' for source in sources[:count])
         subsets.freeze(db, f"{name}-{size}", filter=filter, split_by="tag:split")
     subsets.freeze(db, "pretrained", filter=KNOWN, fractions=(60, 10, 30))
+    if chosen.wide:
+        freeze_wide(chosen, db)
     return db
+
+
+def freeze_wide(chosen, db):
+    """The subset of what can be replayed without DFT labels."""
+    take(db, chosen.data / "mattersim-benchmarks/alexandria-random-1k.xyz.gz", name="alexandria", method="PBE/VASP")
+    subsets.freeze(db, "wide-mixed", filter=WIDE, fractions=(90, 10, 0))
 
 
 def write(path, frames, *, part):
@@ -178,17 +194,26 @@ def result(chosen, db, name, size, strategy, seed):
 
 def trained(chosen, db, stem, name, size, strategy, seed):
     reporter = make_reporter(sys.stderr)
-    settings = [f"epochs={max(1, chosen.passes // size)}", f"seed={seed}", "batch.graphs=5", *chosen.settings]
+    replayed = chosen.wide - chosen.wide // 10 if strategy in REPLAYING else 0  # a tenth is held back
+    epochs = max(1, chosen.passes // (size * (1 + repeats(size, replayed))))
+    settings = [f"epochs={epochs}", f"seed={seed}", "batch.graphs=5"]
     settings += ["loss.stress_mae=0"] if name == "acac" else []
+    settings += chosen.settings
     if stem in run_names(db):
         resume(db, stem, reporter=reporter)
     elif strategy == "scratch":
         recipe = load_recipe("nequix-mp", settings=settings)
         train(db, f"{name}-{size}", recipe=recipe, reporter=reporter, name=stem)
     else:
-        replay = ReplayChoice(source="pretrained", size=min(size, REPLAY), seed=seed) if strategy in REPLAYING else None
+        replay = replay_choice(chosen, size, seed) if strategy in REPLAYING else None
         wish = FinetuneWish(foundation=str(chosen.weights), subset=f"{name}-{size}", replay=replay, name=stem)
         finetune(db, wish, recipe=strategy_recipe(strategy, settings=settings), reporter=reporter)
+
+
+def replay_choice(chosen, size, seed):
+    if chosen.wide:
+        return ReplayChoice(source="wide-mixed", size=chosen.wide, seed=seed)
+    return ReplayChoice(source="pretrained", size=min(size, REPLAY), seed=seed)
 
 
 def measured(chosen, db, stem, name, size):
