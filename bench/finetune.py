@@ -176,7 +176,8 @@ def take(db, file, *, name, method):
 
 def result(chosen, db, name, size, strategy, seed):
     """What came out of one run, made now unless it is finished; None where it went wrong."""
-    stem = f"{name}-{size}-{strategy}-{seed}-{chosen.passes}{chosen.tag and f'-{chosen.tag}'}"
+    wide = f"-wide-{chosen.wide}" if chosen.wide else ""
+    stem = f"{name}-{size}-{strategy}-{seed}-{chosen.passes}{wide}{chosen.tag and f'-{chosen.tag}'}"
     file = chosen.keep / "results" / f"{stem}.json"
     file.parent.mkdir(exist_ok=True)
     if not file.exists():
@@ -187,7 +188,7 @@ def result(chosen, db, name, size, strategy, seed):
         except MlipdbError as error:
             print(f"{stem} failed: {error}", file=sys.stderr, flush=True)
             return None
-        head = {"on": name, "size": size, "strategy": " ".join([strategy, chosen.tag]).strip(), "seed": seed}
+        head = {"on": name, "size": size, "strategy": " ".join([strategy + wide, chosen.tag]).strip(), "seed": seed}
         file.write_text(json.dumps({**numbers, **head, "seconds": time.monotonic() - begun}))
     return json.loads(file.read_text())
 

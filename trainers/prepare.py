@@ -39,7 +39,7 @@ from mlipdb.trainers.foundation_reference import reference_shift, require_decide
 from mlipdb.trainers.foundation_weights import foundation_facts, foundation_model, require_known
 from mlipdb.trainers.models.base import AbstractModel
 from mlipdb.trainers.recipe import Recipe
-from mlipdb.trainers.replay_data import ReplayData, find_replay, repeats
+from mlipdb.trainers.replay_data import ReplayData, find_replay, proportions, repeats
 from mlipdb.trainers.student import DataFacts, data_facts, student_edges
 from mlipdb.trainers.survey import Survey
 from mlipdb.trainers.teacher_alignment import align_teacher
@@ -237,17 +237,16 @@ def _parts(data: _Data, *, convention: Convention, recipe: Recipe, rows: int, sa
     make = partial(_part, convention=convention, recipe=recipe)
     if data.replay is None:
         return {"train": make(data.train, row_count=rows), "validation": make(data.validation)}
-    replay, times = data.replay, 1 + repeats(len(data.train.ids), len(data.replay.train.ids))
-    if times > 1:
-        say(
-            f"{len(data.train.ids)} structures to train on are few beside {len(replay.train.ids)} replayed ones: each "
-            f"comes {times} times in an epoch"
-        )
+    replay, sizes = data.replay, (len(data.train.ids), len(data.replay.train.ids))
+    for line in proportions(*sizes, graphs=0 if recipe.batch.edges else recipe.batch.graphs):
+        say(line)
     empty = replay.validation.nothing
     validation = make(data.validation, replayed=(empty, replay.convention))
     kept = make(data.train.nothing, replayed=(replay.validation, replay.convention))
     return {
-        "train": make(data.train, times=times, row_count=rows, replayed=(replay.train, replay.convention)),
+        "train": make(
+            data.train, times=1 + repeats(*sizes), row_count=rows, replayed=(replay.train, replay.convention)
+        ),
         "validation": validation,
         "replay": Replayed(validation=kept, convention=replay.convention, method=replay.method),
     }

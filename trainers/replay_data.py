@@ -21,6 +21,7 @@ from mlipdb.trainers.recipe import Recipe
 SAMPLE = 500  # structures on which the foundation is held against the labels
 ENOUGH = 3  # structures for each offset
 FAR = 0.2  # eV/atom that no foundation is off on what it was trained on
+FEW = 1 / 3  # of a batch that are the target's, below which larger batches are advised
 LEAST_SHARE = 0.1  # of the target beside the replay in an epoch; below it the target is repeated
 
 
@@ -115,3 +116,25 @@ def _check_bound(validation: FoundPart, *, name: str) -> None:
 def repeats(targets: int, replayed: int) -> int:
     """How many more times than once the target's structures come in an epoch, so that they are not lost in it."""
     return int(LEAST_SHARE * replayed / targets) if targets < LEAST_SHARE * replayed else 0
+
+
+def proportions(targets: int, replayed: int, *, graphs: int) -> list[str]:
+    """What to say of so many target structures beside so many replayed ones.
+
+    graphs is how many structures a batch has; 0 where it is counted otherwise.
+    """
+    times = 1 + repeats(targets, replayed)
+    share = targets * times / (targets * times + replayed)
+    said = []
+    if times > 1:
+        said.append(
+            f"{targets} structures to train on are few beside {replayed} replayed ones: each comes {times} times in an "
+            "epoch"
+        )
+    if graphs and share < FEW:
+        said.append(
+            f"a batch of {graphs} holds about {graphs * share:.1f} structures of the target. With --set "
+            f"batch.graphs={round(graphs / share)} it holds {graphs}, as without replay, in as many steps: fewer steps "
+            "forget less"
+        )
+    return said

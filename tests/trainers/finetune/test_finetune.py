@@ -28,7 +28,7 @@ from mlipdb.trainers.foundation_weights import fingerprint
 from mlipdb.trainers.models.heads import only_head
 from mlipdb.trainers.models.nequix import Nequix
 from mlipdb.trainers.prepare import prepare
-from mlipdb.trainers.replay_data import convention_warning, repeats
+from mlipdb.trainers.replay_data import convention_warning, proportions, repeats
 from mlipdb.trainers.run_files import best_checkpoint
 from mlipdb.trainers.run_summary import summarise
 from mlipdb.trainers.runs import find_run
@@ -325,6 +325,17 @@ def test_structures_that_are_picked_are_the_same_when_asked_for_again(db, tune):
 
 def test_a_target_that_is_small_beside_the_replay_is_repeated():
     assert [repeats(10, 100), repeats(9, 100), repeats(5, 100), repeats(1, 100)] == [0, 1, 2, 10]
+
+
+def test_batches_that_hold_little_of_the_target_are_told_with_the_size_that_holds_as_much_as_without_replay():
+    assert proportions(80, 80, graphs=5) == []
+    (larger,) = proportions(80, 360, graphs=5)
+    assert "holds about 0.9 structures of the target" in larger
+    assert "--set batch.graphs=28 it holds 5" in larger
+    repeated, larger = proportions(20, 360, graphs=5)
+    assert "each comes 2 times in an epoch" in repeated
+    assert "batch.graphs=50" in larger
+    assert proportions(80, 360, graphs=0) == []
 
 
 @pytest.mark.parametrize(
