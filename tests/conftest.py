@@ -164,6 +164,17 @@ def room_for_programs() -> Iterator[None]:
         gc.collect()
 
 
+@pytest.fixture(scope="module")
+def quick_programs() -> Iterator[None]:
+    """Programs that compile in half the time and run slower, for tests of what a training does, not how fast."""
+    from mlipdb.testing.models import QUICK
+    from mlipdb.trainers import compiled
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "compiler_options", lambda: QUICK)
+        yield
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository."""

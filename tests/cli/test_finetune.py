@@ -7,7 +7,7 @@ import pytest
 from mlipdb.subsets.subset import freeze
 from mlipdb.testing.training import SMALLEST, training_database
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_programs")]
 
 TUNED = ("finetune", "--from", "base", "--subset", "target", "--set", "epochs=1")
 

@@ -1,16 +1,14 @@
 """A trained toy, shared by the tests of training."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlipdb.database import Database
-from mlipdb.testing.models import QUICK
 from mlipdb.testing.training import TINY, training_database
-from mlipdb.trainers import compiled
 from mlipdb.trainers.archive import read_arrays, read_document
 from mlipdb.trainers.cookbook import load_recipe
 from mlipdb.trainers.progress import PlainReporter
@@ -33,14 +31,6 @@ def tiny() -> Callable[..., Recipe]:
 def listener() -> PlainReporter:
     """A reporter that writes a line for every step; its text is listener.stream."""
     return PlainReporter(io.StringIO(), every=0.0)
-
-
-@pytest.fixture(scope="module")
-def quick_programs() -> Iterator[None]:
-    """Programs that compile in half the time and run slower, for tests of what a step changes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "compiler_options", lambda: QUICK)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from mlipdb.trainers.progress import PlainReporter
 from mlipdb.trainers.runs import run_names
 from mlipdb.trainers.train import resume, train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_programs")]
 
 RECIPE = """
 epochs = 2

@@ -16,6 +16,8 @@ from mlipdb.trainers.run_files import last_checkpoint
 from mlipdb.trainers.teacher_forces import teacher_forces_mae
 from mlipdb.trainers.train import resume, train
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
+
 ERROR = 0.5  # eV/Å that every force component of the poor teacher is off by
 
 

@@ -24,7 +24,7 @@ from mlipdb.trainers.forgetting.probes import _made_of
 from mlipdb.trainers.progress import PlainReporter
 from mlipdb.trainers.runs import find_run, run_names
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_programs")]
 
 KNOWN = 'source="toy"'
 SMALL = Extent(sample=12, cells=1, steps=5, elements=(1, 8))
