@@ -2,7 +2,7 @@
 
     python bench/append.py MPTRJ_FILE [--copies 20] [--peer-python PEERS/bin/python]
 
-copies repeats the file under new ids, in appends of 16,384 as an ingest makes them. Hashes are computed anew. One
+copies repeats the file under new ids, in appends of 32,768 as an ingest makes them. Hashes are computed anew. One
 core: the process pins itself. "store" is encoding and sealing: records on disk, synced, hashed, renamed. "append" is
 the whole Database.append of new structures: encoding, sealing, and all rows in one committed transaction. Cycles are
 looked for seldom, as append itself has it. Peers write the same file from ASE Atoms that are in memory.
@@ -28,7 +28,7 @@ from mlipdb.store.facts import ShardFacts, structure_facts
 from mlipdb.store.prepared import prepare_all
 from mlipdb.store.shard import write_shard
 
-BATCH = 16384
+BATCH = 32768
 
 
 def batches(frames, copies):

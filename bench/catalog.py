@@ -27,7 +27,7 @@ from mlipdb.ingest import IngestSettings, ingest
 from mlipdb.query import count_structures, structure_ids
 from mlipdb.testing.postgresql import postgresql_programs, private_server
 
-SHARD = 16384  # records of one shard, as `mlipdb ingest` makes them
+SHARD = 32768  # records of one shard, as `mlipdb ingest` makes them
 LIMIT = {"sqlite": 0.050, "postgresql": 0.200}
 FREEZE_LIMIT = {"sqlite": 2.0, "postgresql": 8.0}
 FILTERS = [

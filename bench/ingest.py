@@ -46,6 +46,7 @@ def measure(path, directory, *, symprec, workers):
     children = os.times().children_user + os.times().children_system  # the workers have ended
     with db.session() as session:
         natoms = session.scalar(select(func.sum(StructureRow.nsites)))
+    db.close()  # and with it SQLite's log, whose rows are in the catalog
     shards = sum(file.stat().st_size for file in (db.path / "shards").iterdir())
     catalog = sum(file.stat().st_size for file in db.path.glob("catalog.sqlite*"))
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from mlipdb.errors import MlipdbError
+from mlipdb.finite import all_finite
 
 SYMBOLS: list[str] = [
     "X",
@@ -231,11 +232,11 @@ def _check_shapes(numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray) 
 
 
 def _check_values(numbers: np.ndarray, positions: np.ndarray, cell: np.ndarray, pbc: tuple[bool, bool, bool]) -> None:
-    lowest, highest = numbers.min(), numbers.max()
+    lowest, highest = np.minimum.reduce(numbers), np.maximum.reduce(numbers)
     if not (lowest >= 1 and highest <= 118):  # NaN fails, too
         wrong = highest if lowest >= 1 else lowest
         raise StructureError(f"atomic number {wrong} is not an element (1 to 118)")
-    if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
+    if not (all_finite(positions) and all_finite(cell)):
         raise StructureError("positions or cell hold a value that is not finite")
     vectors = cell.tolist()
     for axis, periodic in enumerate(pbc):

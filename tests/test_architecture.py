@@ -36,7 +36,7 @@ LAYERS = (
     ("mlipdb.catalog", "mlipdb.store", "mlipdb.migrations"),
     (
         "mlipdb.structures", "mlipdb.labels", "mlipdb.units", "mlipdb.errors", "mlipdb.records", "mlipdb.manifest",
-        "mlipdb.version", "mlipdb.registry", "mlipdb.selection", "mlipdb.download", "mlipdb.collector",
+        "mlipdb.version", "mlipdb.registry", "mlipdb.selection", "mlipdb.download", "mlipdb.collector", "mlipdb.finite",
     ),
 )  # fmt: skip
 DEPTH = {prefix: depth for depth, prefixes in enumerate(LAYERS) for prefix in prefixes}

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from mlipdb.errors import IngestError
-from mlipdb.ingest.json_records import RawRecord
+from mlipdb.ingest.json_records import RawRecord, SizedRecord
 from mlipdb.ingest.packing import HEAD, packing_of
 from mlipdb.ingest.reader import Frame, Reader, Rejected
 
@@ -25,6 +25,10 @@ class FrameBlock:
     def __len__(self) -> int:
         return len(self.items)
 
+    def slim(self) -> "FrameBlock":
+        """The block: its frames are nowhere else."""
+        return self
+
     @property
     def location(self) -> str:
         """Where its first record is."""
@@ -38,22 +42,28 @@ Stamp = tuple[int, int]  # size and time of the last change of a file
 class RawBlock:
     """Records as they stand in a file, to be parsed by whoever gets the block; path is for messages.
 
-    With a stamp, records are slices of the file as it was then: sent to another process, the block takes along only
-    where they stand.
+    With a stamp, records are slices of the file as it was then, so that where they stand is enough: it is all that a
+    block takes along to another process.
     """
 
     file: str
     path: Path
-    records: tuple[RawRecord, ...]
+    records: tuple[RawRecord, ...] | tuple[SizedRecord, ...]
     stamp: Stamp | None = None
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getstate__(self) -> dict[str, Any]:
+        return vars(self.slim())
+
+    def slim(self) -> "RawBlock":
+        """The block with sizes instead of bytes where the file can be read again."""
         if self.stamp is None:
-            return vars(self)
-        return {**vars(self), "records": tuple((*keys, len(data)) for *keys, data in self.records)}
+            return self
+        found = self.records
+        sized = tuple((group, key, at, len(data)) for group, key, at, data in found if isinstance(data, bytes))
+        return replace(self, records=sized or found)
 
     @property
     def location(self) -> str:

@@ -30,6 +30,7 @@ _SCALAR = re.compile(rb"[^ \t\r\n,}\]]+")
 
 # Keys above a record, its first byte in the plain stream, and its bytes: a plain tuple, quick to send elsewhere.
 RawRecord = tuple[str, str, int, bytes]
+SizedRecord = tuple[str, str, int, int]  # the same with the number of bytes, where they can be read again
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 
@@ -13,7 +13,7 @@ from mlipdb.ingest.symmetry import PATIENCE, find_groups_carefully
 from mlipdb.ingest.work import Depth, Done, Task, Worker
 
 SMALL = 4096  # records that are done here before processes are started
-WAITING = 12  # blocks a process has in hand: enough to go on while the main process writes a shard
+WAITING = 24  # blocks a process has in hand: enough to go on while the main process writes a shard
 MOST_WAITING = 64
 MOST_WORKERS = 8  # more than the main process can write for
 BLOCK_PATIENCE = 600.0  # seconds for a block; work that takes longer hangs
@@ -111,7 +111,7 @@ class Line:
         return self._handed(_Place(task), process)
 
     def _handed(self, place: _Place, process: WorkerProcess) -> _Place:
-        place.process = process
+        place.process, place.task = process, replace(place.task, block=place.task.block.slim())
         self._in_hand[process].append(place)
         with suppress(WorkerDied):  # met again, in its turn, when the answer is collected
             process.submit(place.task)

@@ -44,7 +44,7 @@ class IngestSettings:
     units: Mapping[str, str] = field(default_factory=dict)
     symprec: float | None = 1e-2
     workers: int | None = None
-    batch: int = 16384
+    batch: int = 32768
     strict: bool = False
     licence: str | None = None
     citation: str | None = None

@@ -14,11 +14,13 @@ from mlipdb.ingest.parcel import dump, receive, send_dumped
 from mlipdb.ingest.process import Failure
 
 END = 0
+NICE = 5  # the parent has to keep all workers busy and write what they made: it comes first where cores are short
 
 
 def main() -> None:
     """Serve the parent at the other end of the connection whose number is the first argument."""
     connection = Connection(int(sys.argv[1]))
+    os.nice(NICE)
     gc.set_threshold(*THRESHOLDS)
     service = receive(connection)
     tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()  # bounded by what the parent hands out

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from mlipdb.ingest import Frame
-from mlipdb.ingest.blocks import FrameBlock
+from mlipdb.ingest.blocks import FrameBlock, blocks
 from mlipdb.ingest.line import WAITING, Line
 from mlipdb.ingest.process import WorkerDied, WorkerProcess
+from mlipdb.ingest.process_main import NICE
 from mlipdb.ingest.readers.mptrj import MptrjReader
 from mlipdb.ingest.symmetry_worker import space_group_numbers
 from mlipdb.ingest.work import Depth, Worker
@@ -88,6 +89,26 @@ def test_a_block_that_was_only_hashed_can_be_put_back_for_the_whole_work_and_tho
         pipeline.put_back(again)
         found = [pipeline.take()[0] for _ in range(4)]
     assert [names(done) for done in found] == [["0-0"], ["1-0"], ["2-0"], ["3-0"]]
+
+
+def test_a_waiting_block_holds_no_text_of_a_file_that_can_be_read_again_and_can_be_put_back(mptrj_file, record):
+    names_in_file = [f"mp-1-0-{number}" for number in range(3)]
+    path = mptrj_file({"mp-1": {name: record(shift=number / 64) for number, name in enumerate(names_in_file)}})
+    [whole] = blocks(MptrjReader(), path, file=path.name, options={})
+    with started(line()) as pipeline:
+        pipeline.put(whole, Depth.HASH)
+        done, again = pipeline.take()
+        assert [item.external_id for item in done.items] == names_in_file
+        assert [size for *_, size in again.records] == [len(text) for *_, text in whole.records]
+        pipeline.put_back(again)
+        assert names(pipeline.take()[0]) == names_in_file
+
+
+def test_worker_processes_leave_the_one_that_writes_its_turn():
+    with started(line()) as pipeline:
+        (worker,) = pipeline.running()
+        own, theirs = (os.getpriority(os.PRIO_PROCESS, pid) for pid in (os.getpid(), worker.pid))
+        assert theirs == min(own + NICE, 19)
 
 
 def test_a_search_that_kills_or_hangs_its_process_costs_only_the_crystal_that_did_it():

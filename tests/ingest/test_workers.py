@@ -25,8 +25,9 @@ BAD = range(3, FRAMES, 150)
 
 @pytest.fixture
 def from_the_start(monkeypatch):
-    """Worker processes are started with the first block, and blocks are small."""
+    """Worker processes are started with the first block, blocks are small, and a few of them are handed in ahead."""
     monkeypatch.setattr(line, "SMALL", 0)
+    monkeypatch.setattr(line, "WAITING", 12)
     monkeypatch.setattr(blocks, "RECORDS", 16)
 
 
