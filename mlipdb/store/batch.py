@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64, Int64, UInt8
 
 from mlipdb.errors import CorruptError
 from mlipdb.records import ArrayBatch
-from mlipdb.store.decode import Decoder, check_claim, check_sum, check_version
+from mlipdb.store.decode import Decoder, check_sum, check_version, checked_claims
 from mlipdb.store.dictionary import DICTIONARY
 from mlipdb.store.floats import (
     FRACTIONAL,
@@ -28,6 +28,7 @@ from mlipdb.store.floats import (
 )
 from mlipdb.store.layout import ARRAYS, HEAD, RESIDUE, SCALARS, VERSION, seed
 from mlipdb.store.layouts import KnownLayouts
+from mlipdb.store.memory import keep_freed_memory
 from mlipdb.store.record import Record
 from mlipdb.store.split import as_records
 
@@ -43,6 +44,7 @@ class BatchDecoder:
     """Reads records of any version; those of the present one together. Holds a decompressor, so one per thread."""
 
     def __init__(self) -> None:
+        keep_freed_memory()
         self._decompress = zstandard.ZstdDecompressor(dict_data=DICTIONARY).multi_decompress_to_buffer
         self._single = Decoder()
         self._known = KnownLayouts()
@@ -88,21 +90,21 @@ class BatchDecoder:
 
     def _payloads(self, ids: Sequence[int], records: Sequence[bytes]) -> "_Payloads":
         try:
-            buffers: Any = self._decompress([check_claim(record[4:-4]) for record in records]) if records else []
-            return _Payloads([buffers[number] for number in range(len(records))], self._known)
+            frames: Any = [record[4:-4] for record in records]  # the stubs want a type that holds more than bytes
+            sizes = checked_claims(frames)
+            buffers: Any = self._decompress(frames) if frames else []
+            return _Payloads(b"".join(map(buffers.__getitem__, range(len(frames)))), sizes, self._known)
         except (zstandard.ZstdError, ValueError, IndexError) as error:
             raise CorruptError(f"records {ids[0]} … {ids[-1]}: {error}; run `mlipdb verify --deep`") from error
 
 
 def _damaged_or_old(ids: Sequence[int], records: Sequence[bytes]) -> set[int]:
     """Places of records of an older version; CorruptError at the first that is damaged."""
-    crc = zlib.crc32
-    if max(ids, default=0) < 1 << 32:
-        suspects = [place for place, pair in enumerate(zip(records, ids, strict=True)) if crc(*pair) != RESIDUE]
-    else:
-        suspects = [
-            n for n, (data, key) in enumerate(zip(records, ids, strict=True)) if crc(data, seed(key)) != RESIDUE
-        ]
+    seeds = ids if max(ids, default=0) < 1 << 32 else list(map(seed, ids))
+    sums = list(map(zlib.crc32, records, seeds))
+    if sums.count(RESIDUE) == len(sums):
+        return set()
+    suspects = [place for place, found in enumerate(sums) if found != RESIDUE]
     for place in suspects:
         if check_version(ids[place], records[place]) == VERSION:
             check_sum(ids[place], records[place])
@@ -152,16 +154,16 @@ def write_record(batch: ArrayBatch, place: int, record: Record) -> None:
 
 
 class _Payloads:
-    """Decompressed records of the present version."""
+    """Decompressed records of the present version, end to end."""
 
-    def __init__(self, raws: Sequence[Any], known: KnownLayouts) -> None:
+    def __init__(self, whole: bytes, sizes: Sequence[int], known: KnownLayouts) -> None:
         self.properties: dict[int, dict[str, float]] = {}
-        self._sizes = np.array([len(raw) for raw in raws], np.int64)
-        self._whole = b"".join(raws)
+        self._sizes = np.array(sizes, np.int64)
+        self._whole = whole
         self._bytes = np.frombuffer(self._whole, np.uint8)
         self._starts = np.cumsum(self._sizes) - self._sizes
-        self._everyone = everyone = np.arange(len(raws))
-        heads = self._slices(everyone, np.zeros(len(raws), np.int64), np.full(len(raws), HEAD.size))
+        self._everyone = everyone = np.arange(len(sizes))
+        heads = self._slices(everyone, np.zeros(len(sizes), np.int64), np.full(len(sizes), HEAD.size))
         head = np.frombuffer(heads, _HEAD)
         self.natoms: Int64[np.ndarray, " records"] = head["natoms"].astype(np.int64)
         self._rows = head["rows"].astype(np.int64)
@@ -169,10 +171,10 @@ class _Payloads:
             raise ValueError("a record claims more atoms than it has bytes")
         self._with_rows = bool(self._rows.any())
         first = self._starts + HEAD.size
-        ends, whole = (first + head["signature"]).tolist(), self._whole
+        ends = (first + head["signature"]).tolist()
         self._known = known
         self._kind = known.number([whole[start:end] for start, end in zip(first.tolist(), ends, strict=True)])
-        if len(raws):
+        if len(sizes):
             self._find_places()
 
     def _find_places(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, compress
 from operator import attrgetter
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -15,6 +15,7 @@ from mlipdb.labels import Label
 from mlipdb.store.dictionary import DICTIONARY
 from mlipdb.store.floats import Arrays, pack
 from mlipdb.store.layout import ARRAYS, BIT, HEAD, HEADER, SCALARS, VERSION, close, seed
+from mlipdb.store.memory import keep_freed_memory
 from mlipdb.store.record import MAGIC, record_flags
 from mlipdb.structures import Structure
 
@@ -29,10 +30,11 @@ PARAMETERS = zstandard.ZstdCompressionParameters(
     write_dict_id=False,
 )
 _structure_scalars, _label_scalars = attrgetter(*SCALARS[:2]), attrgetter(*SCALARS[2:])
-_NO_SCALARS: tuple[Any, ...] = (None,) * len(SCALARS)
+_NO_STRUCTURE, _NO_LABEL = (None,) * 2, (None,) * len(SCALARS[2:])  # what a record without it has as scalars
 _SCALAR_BITS = np.array([BIT[name] for name in SCALARS])
-_LABEL_ARRAYS = ("forces", "stress", "magmoms", "atomic_energies", "hessian_rows")
-TOGETHER = 1024  # records: enough that numpy's calls cost little, few enough that their arrays stay in the cache
+_LABEL_ARRAYS = ("forces", "stress", "magmoms", "atomic_energies", "hessian_rows", "hessian_row_numbers")
+_label_arrays = attrgetter(*_LABEL_ARRAYS)
+TOGETHER = 2048  # records: enough that numpy's calls cost little, few enough that their arrays stay in the cache
 Pair = tuple[Structure | None, Label | None]
 
 
@@ -59,6 +61,7 @@ class Encoder:
     """Makes record bytes. Holds a compressor, so one per thread."""
 
     def __init__(self) -> None:
+        keep_freed_memory()
         self._compress = zstandard.ZstdCompressor(compression_params=PARAMETERS, dict_data=DICTIONARY).compress
 
     def encode(self, structure_id: int, structure: Structure | None, label: Label | None) -> bytes:
@@ -67,9 +70,9 @@ class Encoder:
 
     def prepare(self, pairs: Sequence[Pair]) -> list[Encoded]:
         """All of the records' bytes but their checksums. A label alone has its atoms from its arrays."""
-        compress = self._compress
+        squeeze = self._compress
         heads = [_HEADERS[record_flags(structure, label)] for structure, label in pairs]
-        return [Encoded(head + compress(data)) for head, data in zip(heads, payloads(pairs), strict=True)]
+        return [Encoded(head + squeeze(data)) for head, data in zip(heads, payloads(pairs), strict=True)]
 
 
 _HEADERS = [HEADER.pack(MAGIC, VERSION, flags) for flags in range(256)]
@@ -90,7 +93,7 @@ class _Drafts:
     """Records on their way, column by column: what their arrays are, and the bytes that they became."""
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
-        self._count = len(pairs)
+        self._pairs, self._count = pairs, len(pairs)
         self._structures = [(place, one) for place, (one, _) in enumerate(pairs) if one is not None]
         self._labels = [(place, one) for place, (_, one) in enumerate(pairs) if one is not None]
         self._mask = np.zeros(self._count, np.int64)
@@ -100,7 +103,7 @@ class _Drafts:
         self._row_numbers = self._numbers = self._names = self._nothing = [b""] * self._count
         self._cells: Float64[np.ndarray, "structures 3 3"] = np.zeros((0, 3, 3))
         self._take_structures()
-        self._arrays = {name: self._present(name) for name in _LABEL_ARRAYS}
+        self._arrays = self._label_arrays()
         self._take_atoms()
         self._take_names()
 
@@ -120,7 +123,7 @@ class _Drafts:
 
     def _take_names(self) -> None:
         """Row numbers and names of properties, which are no arrays of floats."""
-        places, numbers = self._present("hessian_row_numbers")
+        places, numbers = self._arrays["hessian_row_numbers"]
         if places:
             self._row_numbers = self._nothing.copy()
             self._mask[places] |= BIT["hessian_row_numbers"]
@@ -133,11 +136,15 @@ class _Drafts:
             self._names[place] = _joined(tuple(properties))
         self._properties = [place for place, _ in named], [list(given.values()) for _, given in named]
 
-    def _present(self, name: str) -> tuple[list[int], list[Any]]:
-        """Places and values of a field of the labels that have it."""
-        found = [(place, vars(label)[name]) for place, label in self._labels]
-        some = [pair for pair in found if pair[1] is not None]
-        return [place for place, _ in some], [value for _, value in some]
+    def _label_arrays(self) -> dict[str, tuple[list[int], list[Any]]]:
+        """Places and values of each array of the labels that have it."""
+        places = [place for place, _ in self._labels]
+        columns = zip(*(_label_arrays(label) for _, label in self._labels), strict=True)
+        found: dict[str, tuple[list[int], list[Any]]] = {name: ([], []) for name in _LABEL_ARRAYS}
+        for name, column in zip(_LABEL_ARRAYS, columns, strict=False):  # no label, no columns
+            some = [value is not None for value in column]
+            found[name] = list(compress(places, some)), list(compress(column, some))
+        return found
 
     def pack(self, field: str) -> None:
         """Turn one field of all records into bytes."""
@@ -150,7 +157,7 @@ class _Drafts:
             self._cells = values.reshape(-1, 3, 3)
         cells = self._cells if field == "positions" else None
         packed = pack(Arrays(field, values, np.cumsum([0, *sizes]), self._natoms[places], cells))
-        forms = list(map(_FORMS.__getitem__, packed.forms))
+        forms = list(map(_FORMS.__getitem__, packed.forms.tolist()))
         self._forms.append(self._spread(places, forms))
         for column, parts in zip(self._parts, (packed.main, packed.near, packed.full), strict=True):
             if any(parts):
@@ -176,12 +183,9 @@ class _Drafts:
 
     def _scalars(self) -> tuple[Sequence[int], Sequence[int], Float64[np.ndarray, " values"]]:
         """The scalars of each record one after another."""
-        rows = [_NO_SCALARS] * self._count
-        for place, structure in self._structures:
-            rows[place] = _structure_scalars(structure) + _NO_SCALARS[2:]
-        for place, label in self._labels:
-            rows[place] = rows[place][:2] + _label_scalars(label)
-        flat = list(chain.from_iterable(rows))
+        of_structures = [_NO_STRUCTURE if one is None else _structure_scalars(one) for one, _ in self._pairs]
+        of_labels = [_NO_LABEL if one is None else _label_scalars(one) for _, one in self._pairs]
+        flat = list(chain.from_iterable(chain.from_iterable(zip(of_structures, of_labels, strict=True))))
         has = np.array([value is not None for value in flat], bool).reshape(-1, len(SCALARS))
         self._mask |= has @ _SCALAR_BITS
         sizes = has.sum(axis=1)

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import zstandard
@@ -36,7 +37,9 @@ class Decoder:
             return self._first.decode(identity.to_bytes(8), data)
         check_sum(identity, data)
         try:
-            fields = _unpack(self._decompress(check_claim(data[4:-4])))
+            frame = data[4:-4]
+            checked_claims([frame])
+            fields = _unpack(self._decompress(frame))
         except (zstandard.ZstdError, ValueError, struct.error, LookupError, OverflowError, MemoryError) as error:
             raise CorruptError(f"record {identity}: {error}; run `mlipdb verify --deep`") from error
         return Record(_structure(fields, data[3], identity), _label(fields, data[3]))
@@ -61,11 +64,14 @@ def check_sum(identity: int, data: bytes) -> None:
         raise CorruptError(f"record {identity} fails its checksum; run `mlipdb verify --deep` for the extent")
 
 
-def check_claim(frame: bytes) -> bytes:
-    """The frame; ValueError where it claims a size that no such frame has, before memory is taken for it."""
-    if zstandard.frame_content_size(frame) > MOST * len(frame):
-        raise ValueError(f"its {len(frame)} bytes claim to hold more than {MOST} times as many")
-    return frame
+def checked_claims(frames: Sequence[bytes]) -> list[int]:
+    """The sizes that frames claim; ValueError where no such frame has one, before memory is taken for it."""
+    claims = list(map(zstandard.frame_content_size, frames))
+    if max(claims, default=0) > MOST * min(map(len, frames), default=0):  # which it never is of usual ones
+        for frame, claim in zip(frames, claims, strict=True):
+            if claim > MOST * len(frame):
+                raise ValueError(f"its {len(frame)} bytes claim to hold more than {MOST} times as many")
+    return claims
 
 
 def _unpack(raw: bytes) -> Fields:

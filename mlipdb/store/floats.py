@@ -7,10 +7,11 @@ of these integers mean the other zero and, with FULL, a value that stands in ful
 a matrix's nine values stand.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64, Shaped
+from jaxtyping import Bool, Float64, Int64, Shaped, UInt8
 
 RAW, SINGLE, DECIMAL, FRACTIONAL = range(4)
 LONG = FRACTIONAL  # the same number: positions are never long, nothing else is fractional
@@ -55,7 +56,7 @@ def numbers_type(field: str, form: int) -> str:
 class Packed:
     """One array of some records: for each the form, the bytes that stand for values, distances, values in full."""
 
-    forms: list[int]
+    forms: UInt8[np.ndarray, " records"]
     main: list[bytes]
     near: list[bytes]
     full: list[bytes]
@@ -93,7 +94,7 @@ def _offsets(sizes: Int64[np.ndarray, " records"]) -> Int64[np.ndarray, " ends"]
 def pack(arrays: Arrays) -> Packed:
     """The shortest lossless form of each record's array; values may be anything that a double can be."""
     count = len(arrays.offsets) - 1
-    packed = Packed([RAW] * count, [b""] * count, [b""] * count, [b""] * count)
+    packed = Packed(np.full(count, RAW, np.uint8), [b""] * count, [b""] * count, [b""] * count)
     if arrays.field != "stress":
         _pack(arrays, np.arange(count), packed)
         return packed
@@ -104,8 +105,7 @@ def pack(arrays: Arrays) -> Packed:
             values = np.ascontiguousarray(matrices.reshape(-1, 9)[chosen][:, columns]).reshape(-1)
             offsets = np.arange(len(chosen) + 1) * len(columns)
             _pack(Arrays("stress", values, offsets, arrays.natoms[chosen]), chosen, packed)
-    for place in np.flatnonzero(same):
-        packed.forms[place] |= SYMMETRIC
+    packed.forms[same] |= SYMMETRIC
     return packed
 
 
@@ -117,8 +117,8 @@ def _pack(arrays: Arrays, places: Int64[np.ndarray, " records"], packed: Packed)
     for kind, scale in _candidates(arrays):
         # Fractions of the cell compress well where they are simple; nothing else beats decimals and their neighbours.
         unsettled = np.flatnonzero(cost > (4 if kind == FRACTIONAL else 6) * sizes)
-        if kind == SINGLE and len(unsettled):
-            unsettled = unsettled[_begin_single(arrays, unsettled, scale)]
+        if kind != RAW and (kind != FRACTIONAL or arrays.field != "positions"):
+            unsettled = unsettled[_begins(arrays, unsettled, kind, scale=scale)]
         if not len(unsettled):
             continue
         guess = _Guess(arrays.take(unsettled), kind, scale=scale, among=unsettled)
@@ -139,13 +139,17 @@ def _candidates(arrays: Arrays) -> list[tuple[int, int]]:
     return [*tried, *((DECIMAL, scale) for scale in scales), *long, *single, (RAW, 0)]
 
 
-def _begin_single(arrays: Arrays, chosen: Int64[np.ndarray, " some"], scale: int) -> Bool[np.ndarray, " some"]:
-    """Which of these records' first values are float32, as all of a record's must be."""
+def _begins(arrays: Arrays, chosen: Int64[np.ndarray, " some"], kind: int, *, scale: int) -> Bool[np.ndarray, " some"]:
+    """For which of these records a form can say the first value, as float32 must say all: it is not tried for others.
+
+    A form that says the others but not the first is rare, and saves little.
+    """
     values = arrays.values[arrays.offsets[chosen]]
     natoms = arrays.natoms[chosen]
     first = Arrays(arrays.field, values, np.arange(len(chosen) + 1), natoms)
-    found = restore(SINGLE | scale << SCALE, _numbers(first, SINGLE, scale), field=arrays.field, natoms=natoms)
-    return np.asarray(found.view(np.int64) == values.view(np.int64))
+    found = restore(kind | scale << SCALE, _numbers(first, kind, scale), field=arrays.field, natoms=natoms)
+    distance = values.view(np.int64) - found.view(np.int64)
+    return np.asarray(distance == 0 if kind == SINGLE else ~_beyond(distance, 32767) | (values == 0))
 
 
 class _Guess:
@@ -195,12 +199,11 @@ class _Guess:
 
     def emit(self, chosen: Int64[np.ndarray, " some"], places: Int64[np.ndarray, " all"], packed: Packed) -> None:
         """Write the records whose places among all were chosen for this guess."""
+        if not len(chosen):
+            return
         rows = np.searchsorted(self._row, chosen)
-        main, width = self._main.tobytes(), self._width
-        starts, ends = self._offsets[rows].tolist(), self._offsets[rows + 1].tolist()
-        for place, start, end in zip(places[chosen].tolist(), starts, ends, strict=True):
-            packed.forms[place] = self._form
-            packed.main[place] = main[width * start : width * end]
+        packed.forms[places[chosen]] = self._form
+        _put(packed.main, places[chosen], self._cut(self._main.tobytes(), rows, self._width))
         near = self._near[rows]
         for wide in (False, True):
             some = near & (self._wide[rows] == wide)
@@ -211,17 +214,36 @@ class _Guess:
         self, rows: Int64[np.ndarray, " some"], places: Int64[np.ndarray, " some"], packed: Packed, *, wide: bool
     ) -> None:
         far = self._far16 if wide else self._far8
-        codes = np.where(far, _escape(wide), self._distance)
-        codes = np.where(self._zero, -_escape(wide) - 1, codes).astype("<i2" if wide else np.int8)
-        data, width = codes.tobytes(), 2 if wide else 1
-        full = self._values[far].astype("<f8").tobytes()
-        before = 8 * np.searchsorted(np.flatnonzero(far), self._offsets)
-        starts, ends = self._offsets[rows].tolist(), self._offsets[rows + 1].tolist()
-        firsts, lasts = before[rows].tolist(), before[rows + 1].tolist()
-        for place, start, end, first, last in zip(places.tolist(), starts, ends, firsts, lasts, strict=True):
-            packed.near[place] = data[width * start : width * end]
-            packed.full[place] = full[first:last]
-            packed.forms[place] |= (NEAR16 if wide else NEAR8) | (FULL if last > first else 0)
+        codes = self._distance.astype("<i2" if wide else np.int8)
+        codes[far] = _escape(wide)
+        codes[self._zero] = -_escape(wide) - 1
+        _put(packed.near, places, self._cut(codes.tobytes(), rows, 2 if wide else 1))
+        packed.forms[places] |= NEAR16 if wide else NEAR8
+        set_places = np.flatnonzero(far)
+        if not len(set_places):
+            return
+        full = self._values[set_places].astype("<f8").tobytes()
+        before = np.searchsorted(set_places, self._offsets)
+        first, last = before[rows], before[rows + 1]
+        _put(packed.full, places, _pieces(full, 8 * first, 8 * last))
+        packed.forms[places[last > first]] |= FULL
+
+    def _cut(self, data: bytes, rows: Int64[np.ndarray, " some"], width: int) -> Iterator[bytes]:
+        """What stands for the values of some rows, where each value takes so many bytes."""
+        return _pieces(data, width * self._offsets[rows], width * self._offsets[rows + 1])
+
+
+def _pieces(data: bytes, starts: Int64[np.ndarray, " some"], ends: Int64[np.ndarray, " some"]) -> Iterator[bytes]:
+    return map(data.__getitem__, map(slice, starts.tolist(), ends.tolist()))
+
+
+def _put(column: list[bytes], places: Int64[np.ndarray, " some"], values: Iterator[bytes]) -> None:
+    """Put values into a column at places that ascend."""
+    if len(places) == len(column):
+        column[:] = values
+        return
+    for place, value in zip(places.tolist(), values, strict=True):
+        column[place] = value
 
 
 def _beyond(distance: Int64[np.ndarray, " values"], most: int) -> Bool[np.ndarray, " values"]:
@@ -252,9 +274,12 @@ def _numbers(arrays: Arrays, kind: int, scale: int) -> np.ndarray:
             )
         if kind == SINGLE:
             return values.astype("<f4")
-        counts = np.rint(values * UNIT)
-        long = widths(arrays.field)[kind] == 8
-        return np.where(np.abs(counts) <= (LONGEST if long else LARGEST), counts, 0.0).astype("<i8" if long else "<i4")
+        counts = values * UNIT
+        np.rint(counts, out=counts)
+        most, kept = (LONGEST, "<i8") if widths(arrays.field)[kind] == 8 else (LARGEST, "<i4")
+        if len(counts) and not (counts.min() >= -most and counts.max() <= most):
+            counts = np.where(np.abs(counts) <= most, counts, 0.0)
+        return counts.astype(kept)
 
 
 def _fractional(arrays: Arrays) -> Float64[np.ndarray, " values"]:
@@ -279,8 +304,7 @@ def repeat_cells(
     cells: Float64[np.ndarray, "records 3 3"], natoms: Int64[np.ndarray, " records"]
 ) -> Float64[np.ndarray, "3 3 atoms"]:
     """Each record's cell once for each of its atoms, as restore needs them."""
-    owners = np.repeat(np.arange(len(natoms)), natoms)
-    return np.take(np.ascontiguousarray(cells.reshape(-1, 9).T), owners, axis=1).reshape(3, 3, -1)
+    return np.repeat(np.ascontiguousarray(cells.reshape(-1, 9).T), natoms, axis=1).reshape(3, 3, -1)
 
 
 def restore(
