@@ -37,10 +37,10 @@ def run(**environment):
 def test_arrays_that_come_and_go_take_no_pages_anew():
     kept, pages = run()
     assert kept
-    assert pages < 512, "less than one array's of the 200 that were made"
+    assert pages < 200, "less than one for each array that was made"
 
 
 def test_what_the_user_says_of_memory_holds():
     kept, pages = run(MALLOC_TRIM_THRESHOLD_="131072", MALLOC_MMAP_THRESHOLD_="131072")
     assert not kept
-    assert pages > 50 * 512
+    assert pages >= 200, "each array had memory of its own, of small pages or a large one"
