@@ -59,11 +59,10 @@ class RawBlock:
 
     def slim(self) -> "RawBlock":
         """The block with sizes instead of bytes where the file can be read again."""
-        if self.stamp is None:
+        if self.stamp is None or isinstance(self.records[0][3], int):
             return self
-        found = self.records
-        sized = tuple((group, key, at, len(data)) for group, key, at, data in found if isinstance(data, bytes))
-        return replace(self, records=sized or found)
+        sized = tuple((group, key, at, len(data)) for group, key, at, data in self.records if isinstance(data, bytes))
+        return replace(self, records=sized)
 
     @property
     def location(self) -> str:

@@ -17,11 +17,8 @@ from mlipdb.ingest.parcel import dump, receive, send_dumped
 _PROGRAM = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[2]); from mlipdb.ingest.process_main import main; main()"
 )
-# Workers share the cores among themselves; a thread pool in each of them would only fill memory. The C library (glibc)
-# shall keep the memory of arrays that come and go: a quarter fewer pages are taken from the system anew.
-_ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1") | dict.fromkeys(
-    ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(32 << 20)
-)
+# Workers share the cores among themselves; a thread pool in each of them would only fill memory.
+_ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 START_PATIENCE = 300.0  # seconds for an interpreter to start up; a busy machine may take many
 

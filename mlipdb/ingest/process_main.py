@@ -12,6 +12,7 @@ from typing import Any
 from mlipdb.collector import THRESHOLDS
 from mlipdb.ingest.parcel import dump, receive, send_dumped
 from mlipdb.ingest.process import Failure
+from mlipdb.store.memory import keep_freed_memory
 
 END = 0
 NICE = 5  # the parent has to keep all workers busy and write what they made: it comes first where cores are short
@@ -21,6 +22,7 @@ def main() -> None:
     """Serve the parent at the other end of the connection whose number is the first argument."""
     connection = Connection(int(sys.argv[1]))
     os.nice(NICE)
+    keep_freed_memory()
     gc.set_threshold(*THRESHOLDS)
     service = receive(connection)
     tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()  # bounded by what the parent hands out

@@ -102,9 +102,9 @@ def _damaged_or_old(ids: Sequence[int], records: Sequence[bytes]) -> set[int]:
     """Places of records of an older version; CorruptError at the first that is damaged."""
     seeds = ids if max(ids, default=0) < 1 << 32 else list(map(seed, ids))
     sums = list(map(zlib.crc32, records, seeds))
-    if sums.count(RESIDUE) == len(sums):
+    if sums.count(RESIDUE) == len(records) == len(ids):
         return set()
-    suspects = [place for place, found in enumerate(sums) if found != RESIDUE]
+    suspects = [place for place, (found, *_) in enumerate(zip(sums, records, ids, strict=True)) if found != RESIDUE]
     for place in suspects:
         if check_version(ids[place], records[place]) == VERSION:
             check_sum(ids[place], records[place])

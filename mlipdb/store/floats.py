@@ -92,7 +92,7 @@ def _offsets(sizes: Int64[np.ndarray, " records"]) -> Int64[np.ndarray, " ends"]
 
 
 def pack(arrays: Arrays) -> Packed:
-    """The shortest lossless form of each record's array; values may be anything that a double can be."""
+    """A short lossless form of each record's array; values may be anything that a double can be."""
     count = len(arrays.offsets) - 1
     packed = Packed(np.full(count, RAW, np.uint8), [b""] * count, [b""] * count, [b""] * count)
     if arrays.field != "stress":

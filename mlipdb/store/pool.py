@@ -78,8 +78,7 @@ class ShardPool:
         self, shards: Int64[np.ndarray, " structures"], ids: Int64[np.ndarray, " structures"]
     ) -> list[bytes]:
         """The bytes of many records in the order of ids, still unchecked."""
-        one = len(shards) > 0 and bool((shards == shards[0]).all())
-        order = np.argsort(ids) if one else np.lexsort((ids, shards))  # neighbours on disk one after another
+        order = np.lexsort((ids, shards))  # neighbours on disk one after another
         sorted_ids, sorted_shards = ids[order].tolist(), shards[order]
         records = [b""] * len(ids)
         starts = np.flatnonzero(np.diff(sorted_shards, prepend=-1)).tolist()

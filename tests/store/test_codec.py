@@ -279,3 +279,10 @@ def test_damage_is_found_when_records_are_read_together_too():
     records[1][40] ^= 1
     with pytest.raises(CorruptError, match="record 2 fails"):
         BatchDecoder().decode([1, 2], [bytes(record) for record in records], ["forces"])
+
+
+@pytest.mark.parametrize("ids", [[1], [1, 2, 3]])
+def test_records_are_not_read_together_under_fewer_or_more_ids(ids):
+    records = [Encoder().encode(identity, rock_salt(), full_label()) for identity in (1, 2)]
+    with pytest.raises(ValueError, match="zip"):
+        BatchDecoder().decode(ids, records, ["forces"])
