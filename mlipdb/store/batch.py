@@ -2,11 +2,12 @@
 
 import zlib
 from collections.abc import Collection, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import zstandard
-from jaxtyping import Bool, Float64, Int64, UInt8
+from jaxtyping import Bool, Float64, Int64, Shaped, UInt8
 
 from mlipdb.errors import CorruptError
 from mlipdb.records import ArrayBatch
@@ -90,10 +91,9 @@ class BatchDecoder:
 
     def _payloads(self, ids: Sequence[int], records: Sequence[bytes]) -> "_Payloads":
         try:
-            frames: Any = [record[4:-4] for record in records]  # the stubs want a type that holds more than bytes
-            sizes = checked_claims(frames)
-            buffers: Any = self._decompress(frames) if frames else []
-            return _Payloads(b"".join(map(buffers.__getitem__, range(len(frames)))), sizes, self._known)
+            sizes = checked_claims(records)
+            buffers: Any = self._decompress(_frames(records)) if records else []  # the stubs want an iterable to join
+            return _Payloads(b"".join(buffers), sizes, self._known)
         except (zstandard.ZstdError, ValueError, IndexError) as error:
             raise CorruptError(f"records {ids[0]} … {ids[-1]}: {error}; run `mlipdb verify --deep`") from error
 
@@ -111,9 +111,16 @@ def _damaged_or_old(ids: Sequence[int], records: Sequence[bytes]) -> set[int]:
     return set(suspects)
 
 
+def _frames(records: Sequence[bytes]) -> zstandard.BufferWithSegments:
+    """The records' zstd frames, in place."""
+    sizes = np.array(list(map(len, records)), np.uint64)
+    segments = np.stack([np.cumsum(sizes) - sizes + 4, sizes - 8], axis=1)
+    return zstandard.BufferWithSegments(b"".join(records), segments.tobytes())
+
+
 def _directions(records: Sequence[bytes]) -> Bool[np.ndarray, "records 3"]:
     """Which directions each record's flags call periodic."""
-    flags = np.frombuffer(b"".join([record[3:4] for record in records]), np.uint8)
+    flags = np.frombuffer(bytes(map(itemgetter(3), records)), np.uint8)
     return (flags[:, None] & np.array([1, 2, 4], np.uint8)).astype(bool)
 
 
@@ -153,6 +160,11 @@ def write_record(batch: ArrayBatch, place: int, record: Record) -> None:
             batch.present[name][place] = True
 
 
+def _threes(values: Float64[np.ndarray, "..."]) -> Shaped[np.ndarray, " threes"]:
+    """Three numbers each as one thing, which numpy moves in half the time."""
+    return values.reshape(-1).view("V24")
+
+
 class _Payloads:
     """Decompressed records of the present version, end to end."""
 
@@ -160,7 +172,6 @@ class _Payloads:
         self.properties: dict[int, dict[str, float]] = {}
         self._sizes = np.array(sizes, np.int64)
         self._whole = whole
-        self._bytes = np.frombuffer(self._whole, np.uint8)
         self._starts = np.cumsum(self._sizes) - self._sizes
         self._everyone = everyone = np.arange(len(sizes))
         heads = self._slices(everyone, np.zeros(len(sizes), np.int64), np.full(len(sizes), HEAD.size))
@@ -223,10 +234,18 @@ class _Payloads:
         """The same part of some records, end to end."""
         whole, first = self._whole, self._starts[members] + starts
         size = int(sizes[0]) if len(sizes) else 0
-        if size <= _SHORT and (sizes == size).all():
-            return bytes(self._bytes[first[:, None] + np.arange(size)].tobytes())
+        if 0 < size <= _SHORT and (sizes == size).all():
+            return self._alike(first, size)
         pieces = zip(first.tolist(), (first + sizes).tolist(), strict=True)
         return b"".join([whole[start:end] for start, end in pieces])
+
+    def _alike(self, first: Int64[np.ndarray, " some"], size: int) -> bytes:
+        """So many bytes from each of these places on."""
+        count = len(self._whole) - size + 1
+        if count <= int(first.max()):
+            raise IndexError("a record is shorter than its fields need")
+        windows = np.ndarray((count,), f"V{size}", self._whole, strides=(1,))
+        return bytes(windows[first].tobytes())
 
     def _write_field(self, number: int, field: str) -> None:
         """Write a field of all records, those of one form at a time."""
@@ -295,15 +314,17 @@ class _Payloads:
         elif field == "cell":
             batch.cells[at] = values.reshape(-1, 3, 3)
         elif field == "positions":
-            batch.positions[self._atoms(members)] = values.reshape(-1, 3)
+            _threes(batch.positions)[self._atoms(members)] = _threes(values)
         elif field in batch.values:
             batch.present[field][at] = True
+            target = batch.values[field]
             if field == "stress":
                 nine = values.reshape(-1, 6)[:, WHOLE] if form & SYMMETRIC else values
-                batch.values[field][at] = nine.reshape(-1, 3, 3)
+                target[at] = nine.reshape(-1, 3, 3)
+            elif PER_ATOM[field] == 3:
+                _threes(target)[self._atoms(members)] = _threes(values)
             else:
-                target = batch.values[field]
-                target[self._atoms(members)] = values.reshape(-1, *target.shape[1:])
+                target[self._atoms(members)] = values
 
     def _store_scalars(self, values: Float64[np.ndarray, " values"], members: Int64[np.ndarray, " some"]) -> None:
         """Scalars of a record stand one after another: those that its layout names."""

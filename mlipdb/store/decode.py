@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import zstandard
 from jaxtyping import Float64
+from zstandard import frame_content_size
 
 from mlipdb.errors import CorruptError
 from mlipdb.labels import Label
@@ -18,6 +19,7 @@ from mlipdb.store.record_v1 import DecoderV1
 from mlipdb.structures import Structure
 
 Fields = dict[str, object]
+_FRAME_HEADER = 4 + 18  # where the header of a zstd frame ends at the latest
 MOST = 40_000  # times that zstd can shrink anything; a frame that claims more was forged
 
 
@@ -37,9 +39,8 @@ class Decoder:
             return self._first.decode(identity.to_bytes(8), data)
         check_sum(identity, data)
         try:
-            frame = data[4:-4]
-            checked_claims([frame])
-            fields = _unpack(self._decompress(frame))
+            checked_claims([data])
+            fields = _unpack(self._decompress(data[4:-4]))
         except (zstandard.ZstdError, ValueError, struct.error, LookupError, OverflowError, MemoryError) as error:
             raise CorruptError(f"record {identity}: {error}; run `mlipdb verify --deep`") from error
         return Record(_structure(fields, data[3], identity), _label(fields, data[3]))
@@ -64,13 +65,13 @@ def check_sum(identity: int, data: bytes) -> None:
         raise CorruptError(f"record {identity} fails its checksum; run `mlipdb verify --deep` for the extent")
 
 
-def checked_claims(frames: Sequence[bytes]) -> list[int]:
-    """The sizes that frames claim; ValueError where no such frame has one, before memory is taken for it."""
-    claims = list(map(zstandard.frame_content_size, frames))
-    if max(claims, default=0) > MOST * min(map(len, frames), default=0):  # which it never is of usual ones
-        for frame, claim in zip(frames, claims, strict=True):
-            if claim > MOST * len(frame):
-                raise ValueError(f"its {len(frame)} bytes claim to hold more than {MOST} times as many")
+def checked_claims(records: Sequence[bytes]) -> list[int]:
+    """The sizes that records claim; ValueError where no frame has such a one, before memory is taken for it."""
+    claims = [frame_content_size(record[4:_FRAME_HEADER]) for record in records]
+    if max(claims, default=0) > MOST * min(map(len, records), default=0):  # which it never is of usual ones
+        for record, claim in zip(records, claims, strict=True):
+            if claim > MOST * len(record):
+                raise ValueError(f"its {len(record)} bytes claim to hold more than {MOST} times as many")
     return claims
 
 

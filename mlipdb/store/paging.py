@@ -58,4 +58,7 @@ def join(key: bytes, head: bytes, get: Callable[[bytes], bytes | None]) -> bytes
     """The record whose first item is head; get reads the others. Its CRC finds a missing piece."""
     if head[:2] != CUT:
         return head
-    return b"".join((head[3:], *(get(key + bytes([number])) or b"" for number in range(1, head[2] + 1))))
+    data = head[3:]
+    for number in range(1, head[2] + 1):
+        data += get(key + bytes([number])) or b""
+    return data

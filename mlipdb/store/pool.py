@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,11 @@ class ShardPool:
         if None in found:
             missing = int.from_bytes(keys[found.index(None)])
             raise CorruptError(f"structure {missing} is not in {self._file(shard_id).path}; run `mlipdb verify`")
-        for place in [place for place, data in enumerate(found) if data[1] == CUT[1]]:
+        kinds = bytes(map(itemgetter(1), found))
+        place = kinds.find(CUT[1:])
+        while place >= 0:
             found[place] = join(keys[place], found[place], get)
+            place = kinds.find(CUT[1:], place + 1)
         return found
 
     def batch(
@@ -80,14 +84,11 @@ class ShardPool:
         """The bytes of many records in the order of ids, still unchecked."""
         order = np.lexsort((ids, shards))  # neighbours on disk one after another
         sorted_ids, sorted_shards = ids[order].tolist(), shards[order]
-        records = [b""] * len(ids)
         starts = np.flatnonzero(np.diff(sorted_shards, prepend=-1)).tolist()
-        places = order.tolist()
+        fetched: list[bytes] = []
         for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):
-            fetched = self.fetch(int(sorted_shards[start]), sorted_ids[start:end])
-            for place, data in zip(places[start:end], fetched, strict=True):
-                records[place] = data
-        return records
+            fetched += self.fetch(int(sorted_shards[start]), sorted_ids[start:end])
+        return list(map(fetched.__getitem__, np.argsort(order).tolist()))
 
     def _state(self) -> "_ThreadState":
         local = self._local
