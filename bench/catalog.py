@@ -36,14 +36,13 @@ FILTERS = [
     "O AND Pm-3m AND gap>=2", "O AND Sr AND gap>=2", "(O OR F) AND space_group_it_number>=195 AND gap<1",
     'elements HAS ALL "O","Sr","Hf"', 'elements HAS ONLY "O","Sr","Hf"', "Hf-O-Sr", "Hf-O-Sr AND gap>=2",
     "nelements=3", "nsites<=20", "nsites>20 AND nsites<=40 AND O", "nelements>=4 AND O AND NOT gap>=1",
-    '_mlipdb_source="mptrj" AND O', "all",
+    '_mlipdb_source="mptrj" AND O', "_mlipdb_max_force<0.05", "all",
 ]  # fmt: skip
 INDEXES = [
     ("structure", "chemical_formula_reduced"), ("structure", "chemical_system"), ("structure", "content_hash"),
     ("structure", "material_id"), ("structure", "space_group_it_number"),
     ("structure_element", "structure_id_atomic_number", "structure_id, atomic_number"),
     ("label", "band_gap", "band_gap, method_id, structure_id"),
-    ("label", "max_force", "max_force, method_id, structure_id"),
     ("label", "method_id_structure_id", "method_id, structure_id"),
 ]  # fmt: skip
 

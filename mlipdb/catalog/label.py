@@ -22,7 +22,6 @@ class LabelRow(Base):
         Index("ix_label_method_id_structure_id", "method_id", "structure_id"),
         # with what a query needs beside the value, so that it reads the index alone
         Index("ix_label_band_gap", "band_gap", "method_id", "structure_id"),
-        Index("ix_label_max_force", "max_force", "method_id", "structure_id"),
         # failed ones are few, and no facet knows them
         Index("ix_label_failed", "method_id", "structure_id", sqlite_where=_NO_SHARD, postgresql_where=_NO_SHARD),
     )

@@ -4,7 +4,7 @@ Of every label there are ``label/method_id``, ``label/part``, ``label/has`` (a s
 ``label/hessian_rows``, ``label/force_place`` (the place of its largest force among FORCE_EDGES) and one of each kind
 of energy, such as ``label/free_energy``; what no label of a shard has, or what is 0 for all, is left out.
 Of DFT labels, which are what filters ask for, there are ``band_gap``, ``band_gap/steps`` (see gap_step; a byte each,
-where the gaps themselves are many) and ``arrays``, a sum of LABEL_ARRAYS.
+where the gaps themselves are many), ``max_force`` and ``arrays``, a sum of LABEL_ARRAYS.
 """
 
 import math
@@ -82,6 +82,7 @@ def _of_dft(labels: Sequence[PlacedLabel], *, rows: int) -> dict[str, bytes]:
     places, gaps = _whole([place for place, _ in labels], rows=rows), [facts.band_gap for _, facts in labels]
     return {
         "band_gap": pack_column(gaps, places, floats=True),
+        "max_force": pack_column([facts.max_force for _, facts in labels], places, floats=True),
         "arrays": pack_column([_arrays(facts.arrays) for _, facts in labels], places),
         "band_gap/steps": pack_column([None if gap is None else gap_step(gap) for gap in gaps], places),
     }

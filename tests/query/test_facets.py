@@ -30,7 +30,8 @@ TEACHER = Method(kind="teacher", name="mace")
 
 def label(draw, structure, **values):
     gap = draw.choice([None, 0.0, 0.0, 0.5, 1.25, 2.0, 5.0, 7.31])
-    forces = np.zeros((len(structure), 3)) if draw.random() < 0.5 else None
+    force = draw.choice([None, None, 0.0, 0.5, 1.25])
+    forces = None if force is None else np.tile([force, 0.0, 0.0], (len(structure), 1))
     return Label(energy_uncorrected=-1.0, band_gap=gap, forces=forces, **values)
 
 
@@ -85,14 +86,17 @@ FIELDS = st.one_of(
     st.builds(
         "{}{}{}".format,
         st.sampled_from(
-            ["gap", "nsites", "nelements", "space_group_it_number", "nperiodic_dimensions", "id", "elements LENGTH "]
+            [
+                *("gap", "nsites", "nelements", "space_group_it_number", "nperiodic_dimensions", "id"),
+                *("elements LENGTH ", "_mlipdb_max_force"),
+            ]
         ),
         st.sampled_from(["=", "!=", "<", "<=", ">", ">="]),
         st.sampled_from([0, 1, 2, 3, 5, 100, 203, 204, 221, -1]),
     ),
     st.builds(
         "{}{}{!r}".format,
-        st.sampled_from(["gap", "nsites", "space_group_it_number", "id"]),
+        st.sampled_from(["gap", "nsites", "space_group_it_number", "id", "_mlipdb_max_force"]),
         st.sampled_from(["=", "!=", "<", "<=", ">", ">="]),
         st.one_of(
             st.sampled_from([0.5, 1.25, 7.31, 2.0, 1e300, 200.5, 2**53 + 1, 7.3100000000000005, 1.2499999999999998]),
@@ -109,7 +113,9 @@ FIELDS = st.one_of(
     ),
     st.builds(
         "{} IS {}".format,
-        st.sampled_from(["gap", "space_group_it_number", "nsites", "elements", "_mlipdb_source", "id"]),
+        st.sampled_from(
+            ["gap", "space_group_it_number", "nsites", "elements", "_mlipdb_source", "id", "_mlipdb_max_force"]
+        ),
         st.sampled_from(["KNOWN", "UNKNOWN"]),
     ),
     st.sampled_from(
