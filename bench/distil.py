@@ -1,7 +1,7 @@
-"""Distillation for real: students with no teacher, with Hessian rows, jointly, and jointly with alignment off.
+"""Distillation for real: students with no teacher, with Hessian rows, and jointly, with three ways of alignment.
 
     python bench/distil.py DATA WEIGHTS.nqx --keep FOLDER [--subsets corrected main-group acac]
-                           [--students painn nequix] [--seeds 3] [--set key=value …]
+                           [--students painn nequix] [--modes none Hessian joint …] [--seeds 3] [--set key=value …]
 
 DATA is the folder with derived-containers, alexandria-ml-peg, mattersim-benchmarks and botnet-datasets; WEIGHTS are
 nequix-mp-1, which labels every train part with energies, forces, atomic energies and four Hessian rows. FOLDER keeps
@@ -41,7 +41,14 @@ from mlipdb.trainers.progress import PlainReporter
 from mlipdb.trainers.runs import run_names
 from mlipdb.trainers.train import resume, train
 
-MODES = {"none": "plain", "Hessian": "hessian", "joint": "joint", "joint, not aligned": "joint"}
+MODES = {
+    "none": "plain",
+    "Hessian": "hessian",
+    "joint": "joint",
+    "joint, not aligned": "joint",
+    "joint, by structure": "joint",
+}
+WAYS = {"not aligned": "none", "by structure": "structure"}
 TEACHER, ROWS = "nequix-mp-1", 4
 ENERGY, FORCES = "energy_mae", "forces_mae"  # meV/atom, meV/Å
 MAIN_GROUP = "Li,Na,K,Mg,Ca,Sr,Ba,Zn,Cd,Al,Ga,In,Si,Ge,Sn,Pb,N,P,As,Sb,Bi,O,S,Se,Te,F,Cl,Br,I".replace(",", '","')
@@ -120,6 +127,7 @@ def main():
     parser.add_argument("--keep", type=Path, required=True)
     parser.add_argument("--subsets", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--students", nargs="+", default=list(STUDENTS), choices=STUDENTS)
+    parser.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
     chosen = parser.parse_args()
@@ -127,7 +135,7 @@ def main():
         prepare(chosen, name)
     results = []
     for seed in range(chosen.seeds):
-        plan = itertools.product(chosen.subsets, chosen.students, MODES)
+        plan = itertools.product(chosen.subsets, chosen.students, chosen.modes)
         results += [found for words in plan if (found := finished(chosen, *words, seed))]
         print(f"{seed + 1} of {chosen.seeds} seeds", table(results), gains(results), sep="\n\n", flush=True)
     return 0
@@ -182,8 +190,7 @@ def recipe_of(chosen, name, student, mode, seed):
     part = PARTS[name]
     settings = [f"seed={seed}", f'data.energy="{part.energy}"', *STUDENTS[student]]
     settings += part.nequix if student == "nequix" else ()
-    if mode.endswith("not aligned"):
-        settings.append('distillation.alignment="none"')
+    settings += [f'distillation.alignment="{way}"' for words, way in WAYS.items() if mode.endswith(words)]
     return load_recipe(f"{MODES[mode]}/{student}", settings=[*settings, *chosen.settings])
 
 
@@ -218,7 +225,7 @@ def gains(results):
     """What joint distillation changes over Hessian rows alone, seed by seed; less is better."""
     lines = ["| subset | student | joint over Hessian | energy MAE | force MAE |", "|---|---|---|---|---|"]
     by = {(row["subset"], row["student"], row["mode"], row["seed"]): row for row in results}
-    for mode in ("joint", "joint, not aligned"):
+    for mode in [mode for mode in MODES if mode.startswith("joint")]:
         for name, student in dict.fromkeys((row["subset"], row["student"]) for row in results):
             seeds = [
                 seed for *key, seed in by if key == [name, student, mode] and (name, student, "Hessian", seed) in by

@@ -18,7 +18,9 @@ def train(
     recipe: Annotated[str | None, typer.Option(help="From `mlipdb recipe list`, or a .toml file; else nano.")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="key=value over the recipe; repeatable.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Method to distil from: its name or number.")] = None,
-    align: Annotated[str | None, typer.Option(help="Teacher's energies to the labels': least-squares or none.")] = None,
+    align: Annotated[
+        str | None, typer.Option(help="Teacher's energies to the labels': least-squares, structure or none.")
+    ] = None,
     kernel: Annotated[str | None, typer.Option(help="For nequix on GPUs: auto, plain or cuequivariance.")] = None,
     accept_labels: Annotated[
         bool, typer.Option("--accept-labels", help="Learn a teacher's labels though they contradict the DFT labels.")

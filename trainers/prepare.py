@@ -334,10 +334,10 @@ def _unseen(train: Survey, elements: Iterable[int], *, say: Say) -> list[str]:
 
 
 def _convention(facts: DataFacts, alignment: Alignment | None, *, recipe: Recipe) -> Convention:
-    offsets = None
-    if alignment is not None and recipe.distillation.alignment == "least-squares":
+    offsets, way = None, recipe.distillation.alignment
+    if alignment is not None and way != "none":
         offsets = {number: alignment.offsets.get(number, 0.0) for number in facts.atomic_numbers}
-    return Convention(energy=recipe.data.energy, e0=_e0(facts), offsets=offsets)
+    return Convention(energy=recipe.data.energy, e0=_e0(facts), offsets=offsets, to_labels=way == "structure")
 
 
 def _e0(facts: DataFacts) -> dict[int, float]:

@@ -32,13 +32,14 @@ class DistillationRecipe:
     """What is learnt from a teacher, when the run has one; weights are by loss name.
 
     The weight of Hessian rows is halved once, when the force MAE of validation is below hessian_halving times the
-    teacher's; 0 for never.
+    teacher's; 0 for never. alignment structure is least-squares, and what that leaves of a structure's energy is spread
+    evenly over its atoms.
     """
 
     loss: dict[str, float] = field(default_factory=lambda: {"atomic_energies_mae": 20.0, "hessian_rows": 2.0})
     rows_per_structure: int = 1
     hessian_halving: float = 0.0
-    alignment: Literal["least-squares", "none"] = "least-squares"
+    alignment: Literal["least-squares", "structure", "none"] = "least-squares"
 
 
 @dataclass(frozen=True, kw_only=True)

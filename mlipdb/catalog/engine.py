@@ -80,7 +80,13 @@ def _set_pragmas(connection: Any, _record: Any) -> None:
     """Durable commits, readers beside the writer, foreign keys; and transactions that cover everything."""
     connection.isolation_level = None  # the driver must not begin or commit on its own
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "cache_size=-196608"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "temp_store=MEMORY",
+        "cache_size=-196608",
+    ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

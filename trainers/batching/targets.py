@@ -17,12 +17,15 @@ class Convention:
     """Which energy is learnt and what is taken off it, in eV per atom of each atomic number.
 
     e0 is the student's. offsets are added to the teacher's atomic energies before e0 is taken off them; None compares
-    the teacher's as the paper does: e0 is taken off where they include one, and nothing where they do not.
+    the teacher's as the paper does: e0 is taken off where they include one, and nothing where they do not. With
+    offsets and to_labels, what a labelled structure's energy still differs by is spread evenly over its atoms: the
+    teacher then says how the labelled energy is shared among the atoms, and never contradicts it.
     """
 
     energy: str
     e0: Mapping[int, float]
     offsets: Mapping[int, float] | None = None
+    to_labels: bool = False
 
     def interaction_energy(self, record: Record) -> float | None:
         """The labelled energy without E0 in eV, in float64: totals of 1e5 eV would lose the digits that matter."""
@@ -38,6 +41,8 @@ class Convention:
         energies: Float64[np.ndarray, " atoms"] = np.asarray(teacher.atomic_energies)
         if self.offsets is not None:
             energies = energies + _per_atom(self.offsets, numbers) - _per_atom(self.e0, numbers)
+            label = self.interaction_energy(record) if self.to_labels else None
+            energies = energies if label is None else energies + (label - energies.sum()) / len(numbers)
         elif teacher.atomic_energies_include_e0:
             energies = energies - _per_atom(self.e0, numbers)
         return energies

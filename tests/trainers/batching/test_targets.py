@@ -65,6 +65,19 @@ def test_atomic_energies_of_a_teacher_in_the_convention_of_the_student(include_e
     assert found.atomic_energies[:2].tolist() == expected
 
 
+def test_atomic_energies_aligned_by_structure_add_up_to_the_label_and_keep_their_differences():
+    teacher = Label(atomic_energies=np.array([-4.0, -5.0, -5.5]), atomic_energies_include_e0=True)
+    convention = Convention(
+        energy="energy_uncorrected", e0={1: -1.0, 8: -2.0}, offsets={1: 0.25, 8: 0.5}, to_labels=True
+    )
+    labelled = record([1, 8, 8], teacher=teacher, label=Label(energy_uncorrected=-11.0))
+    found = targets(labelled, record([1, 8, 8], teacher=teacher), convention=convention)
+    by_element = np.array([0.25 - 4.0 + 1.0, 0.5 - 5.0 + 2.0, 0.5 - 5.5 + 2.0])
+    assert found.atomic_energies[:3].sum() == found.energy[0] == -11.0 + 5.0
+    assert np.ptp(found.atomic_energies[:3] - by_element) == pytest.approx(0.0, abs=1e-6)
+    assert found.atomic_energies[3:6].tolist() == by_element.tolist()  # without a label the offsets are all
+
+
 def taught(numbers, rows, id=1):
     values = np.array([[[100.0 * row + atom] * 3 for atom in range(len(numbers))] for row in rows])
     return record(numbers, teacher=Label(hessian_row_numbers=np.array(rows, np.int32), hessian_rows=values), id=id)
