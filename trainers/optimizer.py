@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
 from mlipdb.trainers.arrays import arrays_like
@@ -42,7 +43,18 @@ def make_optimizer(recipe: OptimizerRecipe) -> optax.GradientTransformation:
         update = optax.chain(_amsgrad(epsilon=recipe.epsilon), decay, optax.scale(-1.0))
     else:
         update = optax.adamw(1.0, eps=recipe.epsilon, weight_decay=recipe.weight_decay, mask=_matrices)
-    return _promoting(optax.chain(optax.clip_by_global_norm(recipe.clip_norm), update))
+    return _promoting(optax.chain(_clipping(recipe.clip_norm), update))
+
+
+def _clipping(most: float) -> optax.GradientTransformation:
+    """Gradients of a norm above the most are scaled down to it. Optax's own compiles a sum for each array."""
+
+    def update(updates: PyTree, state: PyTree, parameters: PyTree = None) -> tuple[PyTree, PyTree]:
+        norm = jnp.linalg.norm(ravel_pytree(updates)[0])
+        factor = jnp.where(norm < most, jnp.ones_like(norm), most / norm)
+        return jax.tree.map(lambda leaf: leaf * factor, updates), state
+
+    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
 
 
 def _looping(muon: optax.GradientTransformation) -> optax.GradientTransformation:

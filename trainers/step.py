@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
@@ -93,7 +94,7 @@ def make_train_step(
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, parameters)
         parameters = jax.tree.map(lambda value, update: value + rate * update, parameters, updates)
         average = averaged(state.average, parameters, step=state.step, decay=ema_decay)
-        finite = outcome.finite & _all_finite(gradient)
+        finite = outcome.finite & jnp.isfinite(ravel_pytree(gradient)[0]).all()
         outcome = Outcome(outcome.loss, outcome.terms, outcome.errors, finite, outcome.sound)
         return TrainState(eqx.combine(parameters, fixed), average, optimizer_state, state.step + 1), outcome
 
@@ -190,10 +191,6 @@ def _predicted(
 
 def _same(value: Any) -> Any:
     return value
-
-
-def _all_finite(tree: PyTree) -> Bool[Array, ""]:
-    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
 
 
 def _total(tree: Any) -> Any:

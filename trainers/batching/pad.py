@@ -141,7 +141,7 @@ def _reversed(
 
 
 def _centred(structure: Structure) -> Float64[np.ndarray, "atoms 3"]:
-    centred: Float64[np.ndarray, "atoms 3"] = structure.positions - structure.positions.mean(axis=0)
+    centred: Float64[np.ndarray, "atoms 3"] = structure.positions - structure.positions.sum(axis=0) / len(structure)
     return centred
 
 
@@ -149,7 +149,8 @@ def _filled(
     parts: Sequence[Shaped[np.ndarray, "_ ..."]], *, length: int, dtype: type[np.generic], fill: int = 0
 ) -> Shaped[np.ndarray, "length ..."]:
     """The parts one after another, then the fill value up to the length."""
-    joined = np.concatenate(parts)
-    padded = np.full((length, *joined.shape[1:]), fill, dtype=dtype)
-    padded[: len(joined)] = joined
+    count = sum(map(len, parts))
+    padded = np.empty((length, *parts[0].shape[1:]), dtype=dtype)
+    np.concatenate(parts, out=padded[:count], casting="unsafe")
+    padded[count:] = fill
     return padded
