@@ -178,3 +178,21 @@ def test_counts_of_other_structures_are_not_taken(salts, tiny):
         np.savez(file, **wrong)
     made.append(prepare(salts, frozen, recipe=tiny(), teacher_id=None, devices=1, say=print))
     assert made[0].digest == made[1].digest
+
+
+def test_aligned_by_structure_a_teacher_off_by_another_constant_each_time_contradicts_no_label(tmp_path, tiny):
+    db = training_database(tmp_path / "db", structures=15)
+    frozen = load(db, "toy")
+    labels = [replace(label, method=None, method_id=None) for _, label in db.read(frozen.ids, method_id=2)]
+    off = [replace(each, atomic_energies=each.atomic_energies + 0.1 * place) for place, each in enumerate(labels)]
+    new = [NewLabel(structure_id=int(i), part=0, label=each) for i, each in zip(frozen.ids, off, strict=True)]
+    teacher = db.method_id(mlipdb.Method(kind="teacher", name="off"))
+    db.append_labels(new, method_id=teacher)
+    recipe = tiny("distillation.alignment='structure'")
+    prepared = prepare(db, frozen, recipe=recipe, teacher_id=teacher, devices=1, say=print)
+    assert prepared.report["alignment"]["rms_after"] > 0.05
+    feed = prepared.train.feed
+    for record in feed.source.stream(feed.ids):
+        total = feed.convention.interaction_atomic_energies(record).sum()
+        assert total == pytest.approx(feed.convention.interaction_energy(record), abs=1e-9)
+    db.close()
