@@ -15,6 +15,8 @@ from mlipdb.errors import CatalogError
 SQLITE_NAME = "catalog.sqlite"
 VARIABLE = "MLIPDB_CATALOG"
 ID = "{id}"
+# The cache, in KiB, holds what an ingest touches of the indexes of a million structures; it is taken as it is used.
+PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", f"cache_size=-{192 * 1024}")
 
 
 def default_catalog() -> str:
@@ -80,13 +82,7 @@ def _set_pragmas(connection: Any, _record: Any) -> None:
     """Durable commits, readers beside the writer, foreign keys; and transactions that cover everything."""
     connection.isolation_level = None  # the driver must not begin or commit on its own
     cursor = connection.cursor()
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        "temp_store=MEMORY",
-        "cache_size=-196608",
-    ):
+    for pragma in PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
