@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import nequix_cases as cases
 import numpy as np
-import optax
 
 from mlipdb.structures import make_structure
 from mlipdb.trainers import Calculator
@@ -20,6 +19,8 @@ from mlipdb.trainers.compiled import compiled
 from mlipdb.trainers.models.base import reference_energies
 from mlipdb.trainers.models.derive import predict
 from mlipdb.trainers.models.nqx import load_nqx
+from mlipdb.trainers.optimizer import make_optimizer, trainable
+from mlipdb.trainers.recipe import OptimizerRecipe
 
 
 def salt_batch(model):
@@ -51,14 +52,17 @@ def loss(model, graph, energies, forces):
 
 
 def step_times(model, batch):
-    optimizer = optax.chain(optax.clip_by_global_norm(100.0), optax.contrib.muon(1e-2, weight_decay=1e-3))
-    state = optimizer.init(eqx.filter(model, eqx.is_array))
+    """With the optimizer of a training here, which does what the peer's does; its updates are for a rate of 1."""
+    optimizer = make_optimizer(OptimizerRecipe(name="muon", weight_decay=1e-3, clip_norm=100.0))
+    state = optimizer.init(eqx.filter(model, trainable(model)))
 
     @compiled
     def step(model, state, batch):
         value, gradient = eqx.filter_value_and_grad(loss)(model, *batch)
-        updates, state = optimizer.update(gradient, state, eqx.filter(model, eqx.is_array))
-        return eqx.apply_updates(model, updates), state, value
+        parameters, fixed = eqx.partition(model, trainable(model))
+        updates, state = optimizer.update(eqx.filter(gradient, trainable(model)), state, parameters)
+        moved = jax.tree.map(lambda value, update: value + 1e-2 * update, parameters, updates)
+        return eqx.combine(moved, fixed), state, value
 
     run = lambda: jax.block_until_ready(step(model, state, batch))  # noqa: E731
     start = time.process_time()
