@@ -115,6 +115,7 @@ def test_low_rank_changes_leave_the_model_s_own_arrays_bit_for_bit_and_learn():
 
 def test_the_first_step_of_low_rank_changes_has_the_loss_of_the_model():
     adapted = adapt(MODEL, rank=2, alpha=1.0, key=jax.random.key(0))
+    assert bits(effective(adapted)) == bits(MODEL)
     # two programs, whose sums the compiler may order differently: some last bits of float32
     assert trained(adapted, steps=1)[1] == pytest.approx(trained(MODEL, steps=1)[1], rel=5e-7)
 
