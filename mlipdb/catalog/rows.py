@@ -224,8 +224,7 @@ def insert_many(session: Session, table: type[Base], columns: Sequence[str], row
         connection.exec_driver_sql(str(statement), [dict(zip(columns, row, strict=True)) for row in rows])
         return
     if list(order) != list(columns):
-        places = [columns.index(name) for name in order]
-        rows = [tuple([row[place] for place in places]) for row in rows]
+        rows = list(map(itemgetter(*map(columns.index, order)), rows))
     connection.exec_driver_sql(str(statement), list(rows))
 
 
