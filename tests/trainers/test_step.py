@@ -20,7 +20,7 @@ from mlipdb.trainers.models.lora import adapt, effective
 from mlipdb.trainers.models.nequix import Nequix
 from mlipdb.trainers.optimizer import make_optimizer
 from mlipdb.trainers.recipe import OptimizerRecipe
-from mlipdb.trainers.step import initial_state, make_train_step
+from mlipdb.trainers.step import gradient_and_outcome, initial_state, make_train_step
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 
@@ -116,8 +116,9 @@ def test_low_rank_changes_leave_the_model_s_own_arrays_bit_for_bit_and_learn():
 def test_the_first_step_of_low_rank_changes_has_the_loss_of_the_model():
     adapted = adapt(MODEL, rank=2, alpha=1.0, key=jax.random.key(0))
     assert bits(effective(adapted)) == bits(MODEL)
-    # two programs, whose sums the compiler may order differently: some last bits of float32
-    assert trained(adapted, steps=1)[1] == pytest.approx(trained(MODEL, steps=1)[1], rel=5e-7)
+    # not compiled: the compiler orders sums of two programs as it likes
+    theirs, own = (gradient_and_outcome(model, batch(), losses=LOSSES)[1].loss for model in (adapted, MODEL))
+    assert float(theirs) == float(own) > 0
 
 
 def test_low_rank_changes_are_moved_as_by_adam_and_not_orthogonalised():
