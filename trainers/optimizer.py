@@ -1,7 +1,7 @@
 """How gradients become updates: clipping, then Muon for matrices and Adam for the rest, or AdamW for all."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import math
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,13 +13,12 @@ from jaxtyping import Array, Float, Int, PyTree
 from mlipdb.trainers.arrays import arrays_like
 from mlipdb.trainers.matrices import is_matrix, key_name
 from mlipdb.trainers.models.lora import Adapted
+from mlipdb.trainers.muon import scale_by_muon
 from mlipdb.trainers.recipe import OptimizerRecipe
 
 # Set from the data before the first step; neither gradient, decay nor averaging may touch them. Nequix has them as
 # plain settings; a plug-in model may have them as arrays.
 FROZEN = frozenset({"e0", "scale", "shift", "avg_n_neighbors"})
-
-NEWTON_SCHULZ_STEPS = 5  # optax's default
 
 
 def make_optimizer(recipe: OptimizerRecipe) -> optax.GradientTransformation:
@@ -29,15 +28,7 @@ def make_optimizer(recipe: OptimizerRecipe) -> optax.GradientTransformation:
     embeddings keep their size. Muon's update of a matrix is scaled by √max(1, out/in).
     """
     if recipe.name == "muon":
-        update = _looping(
-            optax.contrib.muon(
-                1.0,
-                eps=recipe.epsilon,
-                weight_decay=recipe.weight_decay,
-                muon_weight_dimension_numbers=_matrix_axes,
-                nesterov=True,
-            )
-        )
+        update = _muon(recipe)
     elif recipe.amsgrad:
         decay = optax.add_decayed_weights(recipe.weight_decay, mask=_matrices)
         update = optax.chain(_amsgrad(epsilon=recipe.epsilon), decay, optax.scale(-1.0))
@@ -50,35 +41,32 @@ def _clipping(most: float) -> optax.GradientTransformation:
     """Gradients of a norm above the most are scaled down to it. Optax's own compiles a sum for each array."""
 
     def update(updates: PyTree, state: PyTree, parameters: PyTree = None) -> tuple[PyTree, PyTree]:
-        norm = jnp.linalg.norm(ravel_pytree(updates)[0])
+        norm = _norm(ravel_pytree(updates)[0])
         factor = jnp.where(norm < most, jnp.ones_like(norm), most / norm)
         return jax.tree.map(lambda leaf: leaf * factor, updates), state
 
     return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
 
 
-def _looping(muon: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Muon whose iterations are a loop: optax writes all five out for every matrix, which takes long to compile.
+def _norm(values: Float[Array, " size"]) -> Float[Array, ""]:
+    """The square root of the sum of squares, summed in rows as many as they are long, which keeps rounding small."""
+    rows = math.isqrt(len(values)) + 1
+    square = jnp.pad(jnp.square(values), (0, rows * rows - len(values))).reshape(rows, rows)
+    return jnp.sqrt(square.sum(axis=1).sum())
 
-    It makes a loop where each iteration has coefficients of its own. The state stays that of one set for all.
+
+def _muon(recipe: OptimizerRecipe) -> optax.GradientTransformation:
+    """Muon for matrices and Nesterov Adam for the rest.
+
+    The state is laid out as that of optax.contrib.muon, which scales by shape where the identity stands.
     """
-
-    def update(updates: PyTree, state: PyTree, parameters: PyTree = None) -> tuple[PyTree, PyTree]:
-        repeated = _with_coefficients(state, lambda found: jnp.broadcast_to(found, (NEWTON_SCHULZ_STEPS, 3)))
-        updates, changed = muon.update(updates, repeated, parameters)
-        return updates, _with_coefficients(changed, lambda found: found[0])
-
-    return optax.GradientTransformation(muon.init, update)
-
-
-def _with_coefficients(state: PyTree, change: Callable[[Array], Array]) -> PyTree:
-    def is_muon(node: Any) -> bool:
-        return isinstance(node, optax.contrib.MuonState)
-
-    def changed(node: Any) -> Any:
-        return node._replace(ns_coeffs=change(node.ns_coeffs)) if is_muon(node) else node
-
-    return jax.tree.map(changed, state, is_leaf=is_muon)
+    decay = optax.add_decayed_weights(recipe.weight_decay)
+    matrices = optax.chain(scale_by_muon(recipe.epsilon), optax.identity(), decay, optax.scale(-1.0))
+    others = optax.adamw(1.0, eps=recipe.epsilon, weight_decay=0.0, nesterov=True)
+    return optax.partition(
+        {"muon": matrices, "adam": others},
+        lambda parameters: jax.tree.map(lambda one: "muon" if one else "adam", _matrices(parameters)),
+    )
 
 
 class _AmsgradState(NamedTuple):
@@ -125,11 +113,6 @@ def _promoting(inner: optax.GradientTransformation) -> optax.GradientTransformat
 
 def _matrices(parameters: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(is_matrix, parameters)
-
-
-def _matrix_axes(parameters: PyTree) -> PyTree:
-    numbers = optax.contrib.MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: numbers if is_matrix(path, leaf) else None, parameters)
 
 
 def trainable(model: PyTree, learns: tuple[str, ...] = ("*",)) -> PyTree[bool]:

@@ -6,7 +6,6 @@ import optax
 import pytest
 from jaxtyping import Array, Float
 
-from mlipdb.trainers import optimizer as optimizer_module
 from mlipdb.trainers.optimizer import averaged, make_optimizer, trainable
 from mlipdb.trainers.recipe import OptimizerRecipe
 
@@ -56,17 +55,37 @@ def test_one_muon_step_is_the_one_computed_by_hand(shape):
     np.testing.assert_allclose(update.weight, expected, atol=2e-5)
 
 
+def axes_of_matrices(parameters):
+    axes = optax.contrib.MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
+    return jax.tree.map(lambda leaf: axes if leaf.ndim >= 2 else None, parameters)
+
+
 def test_the_state_of_muon_is_laid_out_as_optax_has_it():
-    # its iterations are a loop here, with coefficients for each; checkpoints have one set, as they always had
     model, recipe = toy(), OptimizerRecipe()
     parameters = eqx.filter(model, trainable(model))
     optimizer = make_optimizer(recipe)
-    plain = optax.contrib.muon(1.0, muon_weight_dimension_numbers=optimizer_module._matrix_axes)
+    plain = optax.contrib.muon(1.0, muon_weight_dimension_numbers=axes_of_matrices)
     expected = optax.chain(optax.clip_by_global_norm(recipe.clip_norm), plain).init(parameters)
     _, state = optimizer.update(parameters, optimizer.init(parameters), parameters)
     for found in (optimizer.init(parameters), state):
         assert jax.tree.structure(found) == jax.tree.structure(expected)
         assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, expected)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (4, 3), (2, 3, 5), (4, 1)])
+def test_muon_steps_as_optax_does(shape):
+    model = toy(shape)
+    parameters = eqx.filter(model, trainable(model))
+    ours = make_optimizer(OptimizerRecipe(clip_norm=1e9, weight_decay=0.1))
+    theirs = optax.contrib.muon(1.0, weight_decay=0.1, muon_weight_dimension_numbers=axes_of_matrices)
+    states = [ours.init(parameters), theirs.init(parameters)]
+    for scale in (1.0, -0.3, 20.0):
+        gradient = jax.tree.map(lambda leaf, scale=scale: jnp.sin(scale * leaf), parameters)
+        with jax.numpy_dtype_promotion("standard"):
+            expected, states[1] = theirs.update(gradient, states[1], parameters)
+        update, states[0] = ours.update(gradient, states[0], parameters)
+        for found, wanted in zip(jax.tree.leaves(update), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_vectors_take_an_adam_step_without_decay():
