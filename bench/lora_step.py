@@ -61,7 +61,7 @@ class Side:
 
     def __init__(self, model, recipe):
         optimizer = make_optimizer(recipe)
-        self.step = make_train_step(optimizer, ema_decay=recipe.ema_decay)
+        self.step = make_train_step(optimizer, ema_decay=recipe.ema_decay, sums_in_stages=model.has_long_sums)
         self.state, self.times = initial_state(model, optimizer), []
 
     def advance(self, inputs):

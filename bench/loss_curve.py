@@ -105,7 +105,8 @@ def our_losses(weights, crystals, plan):
     recipe = load_recipe("nequix-mp")
     model, _ = load_nqx(weights)
     optimizer = make_optimizer(recipe.optimizer)
-    step, state = make_train_step(optimizer, ema_decay=recipe.optimizer.ema_decay), initial_state(model, optimizer)
+    decay, state = recipe.optimizer.ema_decay, initial_state(model, optimizer)
+    step = make_train_step(optimizer, ema_decay=decay, sums_in_stages=model.has_long_sums)
     losses, found = make_losses(recipe.loss), []
     batches = list(batches_of(crystals, plan, model))
     for epoch in range(EPOCHS):

@@ -22,7 +22,8 @@ def step_times(rows):
     batch = row_cost.make_batch(model, rows)
     optimizer = make_optimizer(replace(load_recipe("nequix-mp").optimizer, name="adamw"))
     inputs = (batch, jax.numpy.float32(1e-3), make_losses(row_cost.TERMS | (row_cost.ROWS if rows else {})))
-    state, step = initial_state(model, optimizer), make_train_step(optimizer, ema_decay=0.999)
+    state = initial_state(model, optimizer)
+    step = make_train_step(optimizer, ema_decay=0.999, sums_in_stages=model.has_long_sums)
 
     def run():
         nonlocal state

@@ -56,7 +56,7 @@ def step_times(model, batch):
     optimizer = make_optimizer(OptimizerRecipe(name="muon", weight_decay=1e-3, clip_norm=100.0))
     state = optimizer.init(eqx.filter(model, trainable(model)))
 
-    @compiled
+    @partial(compiled, sums_in_stages=model.has_long_sums)
     def step(model, state, batch):
         value, gradient = eqx.filter_value_and_grad(loss)(model, *batch)
         parameters, fixed = eqx.partition(model, trainable(model))

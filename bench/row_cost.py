@@ -95,7 +95,8 @@ class Stepper:
         self.state = initial_state(model, optimizer)
         start = time.process_time()
         step = make_train_step(optimizer, ema_decay=0.999).__wrapped__
-        jit = eqx.filter_jit(step, donate="all-except-first", compiler_options=compiler_options())
+        options = compiler_options(sums_in_stages=model.has_long_sums)
+        jit = eqx.filter_jit(step, donate="all-except-first", compiler_options=options)
         self.step = jit.lower(self.inputs, self.state).compile()
         self.compiling = time.process_time() - start
         self.operations = self.step.compiled.cost_analysis()["flops"]

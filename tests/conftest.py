@@ -171,7 +171,7 @@ def quick_programs() -> Iterator[None]:
     from mlipdb.trainers import compiled
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "compiler_options", lambda: QUICK)
+        patch.setattr(compiled, "compiler_options", lambda **_: QUICK)
         yield
 
 

@@ -70,7 +70,13 @@ def run_training(run: Run, *, resume: bool) -> Position:
     progress = StepProgress(total_epochs=run.recipe.epochs)
     with Background() as saving:
         steps = _Steps(
-            train=make_train_step(optimizer, ema_decay=run.recipe.optimizer.ema_decay, mesh=mesh, learns=tuned.learns),
+            train=make_train_step(
+                optimizer,
+                ema_decay=run.recipe.optimizer.ema_decay,
+                mesh=mesh,
+                learns=tuned.learns,
+                sums_in_stages=state.model.has_long_sums,
+            ),
             losses=train_losses,
             evaluate=make_evaluate_step(validation_losses, mesh=mesh),
             saving=saving,

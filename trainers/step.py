@@ -80,11 +80,13 @@ def make_train_step(
     ema_decay: float,
     mesh: Mesh | None = None,
     learns: tuple[str, ...] = ("*",),
+    sums_in_stages: bool = True,
 ) -> TrainStep:
     """A compiled function from ((batch, learning rate, losses), state) to (state, outcome); it consumes the state.
 
     Other weights of the same losses need no other compilation. With a mesh, batches are stacked along a leading axis,
-    one for each device. learns are those of initial_state; other arrays keep every bit.
+    one for each device. learns are those of initial_state; other arrays keep every bit. sums_in_stages is the model's
+    has_long_sums.
     """
 
     def train_step(inputs: Inputs, state: TrainState) -> tuple[TrainState, Outcome]:
@@ -98,7 +100,7 @@ def make_train_step(
         outcome = Outcome(outcome.loss, outcome.terms, outcome.errors, finite, outcome.sound)
         return TrainState(eqx.combine(parameters, fixed), average, optimizer_state, state.step + 1), outcome
 
-    return compiled(train_step, donate="all-except-first")
+    return compiled(train_step, donate="all-except-first", sums_in_stages=sums_in_stages)
 
 
 def make_evaluate_step(losses: WeightedLosses, *, mesh: Mesh | None = None) -> EvaluateStep:

@@ -21,6 +21,12 @@ def test_an_option_that_this_xla_does_not_know_is_left_out(fresh_options, monkey
     assert compiler_options() == {"xla_backend_optimization_level": 1}
 
 
+def test_sums_are_in_stages_but_where_a_model_has_no_long_ones(fresh_options):
+    apart = "xla_disable_hlo_passes"
+    assert apart not in compiler_options()
+    assert compiler_options(sums_in_stages=False) == {**compiler_options(), apart: "tree_reduction_rewriter"}
+
+
 def test_only_the_cpu_has_options(fresh_options, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert compiler_options() == {}
@@ -36,5 +42,5 @@ def test_a_compiled_function_gives_what_the_function_gives():
 
 
 def test_nothing_is_compiled_before_the_first_call(monkeypatch):
-    monkeypatch.setattr(module, "compiler_options", lambda: pytest.fail("asked for the device too early"))
+    monkeypatch.setattr(module, "compiler_options", lambda **_: pytest.fail("asked for the device too early"))
     compiled(lambda values: values)

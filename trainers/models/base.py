@@ -46,6 +46,14 @@ class AbstractModel(eqx.Module):
     def e0(self) -> Float64[np.ndarray, " species"]:
         """Energy of each isolated atom in eV, float64, in the order of atomic_numbers."""
 
+    @property
+    def has_long_sums(self) -> bool:
+        """Whether gradients by the arrays sum down columns of edges, as those of biases do; see trainers/compiled.py.
+
+        Without such sums a training step is compiled a tenth sooner; with them it takes up to twice as long.
+        """
+        return True
+
     @abc.abstractmethod
     def to_config(self) -> dict[str, Any]:
         """Everything but the arrays as JSON values; from_config makes the same model from it but for the arrays."""
@@ -62,6 +70,10 @@ class AbstractForceField(AbstractModel):
     @abc.abstractmethod
     def __call__(self, graph: AtomicGraph, edge_vectors: Float[Array, "edges 3"]) -> Float[Array, " atoms"]:
         """Interaction energy of each atom in eV, 0 on padding atoms; differentiable twice in the edge vectors."""
+
+    def works_in_parts(self, graph: AtomicGraph) -> bool:
+        """Whether such a graph goes through part by part, and derivatives make each part anew to save memory."""
+        return False
 
 
 class DirectOutputs(NamedTuple):

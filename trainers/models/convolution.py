@@ -13,10 +13,11 @@ from jaxtyping import Array, Float, Int
 from mlipdb.trainers.models.features import Features, Matrices
 from mlipdb.trainers.models.paths import Path, coupling_matrix, group_by_input, path_of_component, weight_columns
 
-# Messages of one chunk. Measured: on a CPU 4 MiB make a training step three times as fast as all edges at once, with a
-# fortieth of the memory; a GPU needs more edges to be busy.
+# Messages of one chunk in the layer that has the most. Measured: on a CPU 4 MiB make a training step three times as
+# fast as all edges at once, with a fortieth of the memory; a GPU needs more edges to be busy.
 CPU_CHUNK_BYTES = 4 * 2**20
 DEVICE_CHUNK_BYTES = 2**30
+FLOAT_BYTES = 4
 # Messages summed onto atoms: for each input degree, the components of all its paths one after another
 Sums = dict[int, Float[Array, "atoms _ _"]]
 
@@ -30,19 +31,49 @@ class EdgeFeatures(NamedTuple):
     receivers: Int[Array, "*chunks edges"]
 
 
-def convolve(features: Features, edges: EdgeFeatures, radial: Matrices, *, paths: tuple[Path, ...]) -> Features:
+def count_chunks(edges: int, *, numbers: int, atoms: int) -> int:
+    """How many chunks edges go through in whose messages have so many numbers each.
+
+    A chunk has at least as many edges as there are atoms, because each passes once over arrays of all atoms.
+    """
+    budget = CPU_CHUNK_BYTES if jax.default_backend() == "cpu" else DEVICE_CHUNK_BYTES
+    most = max(atoms, budget // (numbers * FLOAT_BYTES))
+    return max(1, -(-edges // most))
+
+
+def in_chunks(edges: EdgeFeatures, *, numbers: int, atoms: int) -> EdgeFeatures:
+    """Edges with an axis of chunks of one size in front, as many as count_chunks says.
+
+    What is left over is filled with edges that add nothing.
+    """
+    count = count_chunks(len(edges.senders), numbers=numbers, atoms=atoms)
+    if count == 1:
+        return EdgeFeatures(*(values[None] for values in edges))
+    even = -(-len(edges.senders) // count)
+    extra = count * even - len(edges.senders)
+
+    def split(values: Array) -> Array:
+        filled = jnp.pad(values, [(0, extra), *[(0, 0)] * (values.ndim - 1)])
+        return filled.reshape(count, even, *values.shape[1:])
+
+    last = jnp.arange(count * even).reshape(count, even) >= len(edges.senders)
+    chunks = EdgeFeatures(*map(split, edges))
+    return chunks._replace(receivers=jnp.where(last, edges.receivers[-1], chunks.receivers))
+
+
+def convolve(features: Features, chunks: EdgeFeatures, radial: Matrices, *, paths: tuple[Path, ...]) -> Features:
     """Sum over each atom's edges of the coupling of the sender's features with the edge's harmonics, path by path.
 
-    Each channel of each path has its own weight on each edge, a function of the edge's length by the radial network:
-    matrices with silu between them and one output for each weight. In the result the channels of the paths into one
-    degree stand side by side, in the order of paths.
+    The edges are those of in_chunks. Each channel of each path has its own weight on each edge, a function of the
+    edge's length by the radial network: matrices with silu between them and one output for each weight. In the result
+    the channels of the paths into one degree stand side by side, in the order of paths.
     """
     regrouped = (*radial[:-1], radial[-1][:, weight_columns(paths)])
-    size = _chunk_size(paths, atoms=len(features[0]), itemsize=edges.radial.dtype.itemsize)
-    if size >= len(edges.senders):
+    if len(chunks.senders) == 1:
+        edges = EdgeFeatures(*(values[0] for values in chunks))
         sums = _add_messages(_no_sums(features, paths), features, edges, radial=regrouped, paths=paths)
     else:
-        sums = _sum_chunks(paths, features, _chunks(edges, size), regrouped)
+        sums = _sum_chunks(paths, features, chunks, regrouped)
     return _by_output(sums, paths)
 
 
@@ -96,13 +127,12 @@ def _add_messages(
     sums: Sums, features: Features, edges: EdgeFeatures, *, radial: Matrices, paths: tuple[Path, ...]
 ) -> Sums:
     hidden = hidden_layer(edges.radial, radial[:-1])
-    added, start = {}, 0
-    for degree, group in group_by_input(paths).items():
-        end = start + sum(path.channels for path in group)
-        weights = jnp.matmul(hidden, radial[-1][:, start:end], precision="highest")  # 0 where the basis is: no bias
+    added, groups = {}, group_by_input(paths)
+    numbers = [sum(path.channels for path in group) for group in groups.values()]
+    for (degree, group), last in zip(groups.items(), jax.lax.split(radial[-1], numbers, axis=1), strict=True):
+        weights = jnp.matmul(hidden, last, precision="highest")  # 0 where the basis is: there is no bias
         messages = _messages(features[degree][edges.senders], edges.harmonics, weights, group=group)
         added[degree] = sums[degree].at[edges.receivers].add(messages, indices_are_sorted=True)
-        start = end
     return added
 
 
@@ -145,33 +175,11 @@ def _no_sums(features: Features, paths: tuple[Path, ...]) -> Sums:
 
 
 def _by_output(sums: Sums, paths: tuple[Path, ...]) -> Features:
-    """The same sums by output degree, channels of its paths side by side in the order of paths."""
+    """The same sums by output degree, channels of its paths side by side in the order of paths; see rows_of."""
     parts: dict[int, list[Array]] = {path.l_out: [] for path in paths}
     for degree, group in group_by_input(paths).items():
-        row = 0
-        for path in group:
-            parts[path.l_out].append(sums[degree][:, row : row + path.components])
-            row += path.components
+        into = list(dict.fromkeys(path.l_out for path in group))
+        counts = [sum(path.components for path in group if path.l_out == l_out) for l_out in into]
+        for l_out, block in zip(into, jax.lax.split(sums[degree], counts, axis=1), strict=True):
+            parts[l_out].append(block.reshape(len(block), 2 * l_out + 1, -1))
     return {degree: jnp.concatenate(values, axis=2) for degree, values in parts.items()}
-
-
-def _chunk_size(paths: tuple[Path, ...], *, atoms: int, itemsize: int) -> int:
-    """Edges at once; at least the number of atoms, because each chunk passes once over arrays of all atoms."""
-    bytes_per_edge = sum(path.components * path.channels for path in paths) * itemsize
-    budget = CPU_CHUNK_BYTES if jax.default_backend() == "cpu" else DEVICE_CHUNK_BYTES
-    return max(atoms, budget // bytes_per_edge)
-
-
-def _chunks(edges: EdgeFeatures, size: int) -> EdgeFeatures:
-    """The edges in chunks of about the size and all of one; what is left over is filled with edges that add nothing."""
-    count = -(-len(edges.senders) // size)
-    even = -(-len(edges.senders) // count)
-    extra = count * even - len(edges.senders)
-
-    def split(values: Array) -> Array:
-        filled = jnp.pad(values, [(0, extra), *[(0, 0)] * (values.ndim - 1)])
-        return filled.reshape(count, even, *values.shape[1:])
-
-    last = jnp.arange(count * even).reshape(count, even) >= len(edges.senders)
-    chunks = EdgeFeatures(*map(split, edges))
-    return chunks._replace(receivers=jnp.where(last, edges.receivers[-1], chunks.receivers))

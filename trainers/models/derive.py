@@ -68,11 +68,11 @@ def predict_with_rows(
 ) -> tuple[Prediction, Float[Array, "rows atoms 3"]]:
     """Both predict and hessian_rows; the model is evaluated once for all of it.
 
-    written_out makes each row by code of its own instead of a loop: less work and memory where the rows themselves are
-    differentiated, and meant for few of them.
+    written_out makes rows without a loop: less work and memory where the rows themselves are differentiated, and meant
+    for few of them.
     """
-    if written_out and len(dofs) == 1 and not isinstance(model, AbstractDirectModel):
-        return _predict_with_one_row(model, graph, dofs[0])
+    if written_out and isinstance(model, AbstractForceField) and (len(dofs) == 1 or model.works_in_parts(graph)):
+        return _predict_with_all_rows(model, graph, dofs)
     vectors = edge_vectors(graph)
     if isinstance(model, AbstractDirectModel):
         forces, pull, atomic_energies = jax.vjp(_direct_forces(model, graph), vectors, has_aux=True)
@@ -92,17 +92,26 @@ def predict_with_rows(
     return prediction, jax.lax.map(row, jnp.asarray(dofs), batch_size=min(rows_at_once, max(len(dofs), 1)))
 
 
-def _predict_with_one_row(
-    model: AbstractModel, graph: AtomicGraph, numbers: Int[Array, " graphs"]
-) -> tuple[Prediction, Float[Array, "1 atoms 3"]]:
-    """The gradient and its change in one pass, which keeps nothing for further rows.
+def _predict_with_all_rows(
+    model: AbstractForceField, graph: AtomicGraph, dofs: Int[Array, "rows graphs"]
+) -> tuple[Prediction, Float[Array, "rows atoms 3"]]:
+    """The gradient and its change along every row in one pass, which keeps nothing for further rows.
 
-    What linearize keeps of a model that makes its messages anew, chunk by chunk, are the messages of all edges.
+    What linearize keeps of a model that works in parts is everything that was to be made anew part by part.
     """
-    vectors, move = edge_vectors(graph), _by_edge(graph, _one_hot(graph, numbers))
-    gradient, change, atomic_energies = jax.jvp(_edge_gradient(model, graph), (vectors,), (move,), has_aux=True)
-    prediction = _prediction(graph, vectors, atomic_energies=atomic_energies, gradient=gradient)
-    return prediction, _onto_atoms(graph, change)[None]
+    vectors, gradient = edge_vectors(graph), _edge_gradient(model, graph)
+
+    def changed(numbers: Int[Array, " graphs"]) -> tuple[EdgeVectors, Forces, Float[Array, " atoms"]]:
+        move = _by_edge(graph, _one_hot(graph, numbers))
+        slopes, change, atomic_energies = jax.jvp(gradient, (vectors,), (move,), has_aux=True)
+        return slopes, _onto_atoms(graph, change), atomic_energies
+
+    if len(dofs) == 1:
+        slopes, row, atomic_energies = changed(dofs[0])
+        rows = row[None]
+    else:
+        slopes, rows, atomic_energies = jax.vmap(changed, out_axes=(None, 0, None))(jnp.asarray(dofs))
+    return _prediction(graph, vectors, atomic_energies=atomic_energies, gradient=slopes), rows
 
 
 def _direct_forces(

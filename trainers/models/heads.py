@@ -105,6 +105,11 @@ class AbstractHeaded(AbstractModel):
         """Energy of each isolated atom in eV, of the first head."""
         return np.array(self.heads[0].e0, dtype=np.float64)
 
+    @property
+    def has_long_sums(self) -> bool:
+        """Those of the shared model."""
+        return self.shared.has_long_sums
+
     def to_config(self) -> dict[str, Any]:
         """The shared model's name and configuration, and the heads."""
         return {
@@ -142,6 +147,10 @@ class Headed(AbstractHeaded, AbstractForceField):
         """Interaction energy of each atom in eV by its graph's head, 0 on padding atoms."""
         energies: Float[Array, " atoms"] = self.outputs(graph, edge_vectors)
         return energies
+
+    def works_in_parts(self, graph: AtomicGraph) -> bool:
+        """Where the shared model does."""
+        return isinstance(self.shared, AbstractForceField) and self.shared.works_in_parts(graph)
 
 
 class HeadedDirect(AbstractHeaded, AbstractDirectModel):

@@ -31,6 +31,11 @@ class Adapted(eqx.Module):
     factors: dict[str, LowRank]
     scaling: float = eqx.field(static=True)
 
+    @property
+    def has_long_sums(self) -> bool:
+        """Those of the model that it changes."""
+        return self.base.has_long_sums
+
 
 def adapt(model: AbstractModel, *, rank: int, alpha: float, key: PRNGKeyArray) -> Adapted:
     """The model with a change of this rank of every matrix, at first none: lora_out is 0.

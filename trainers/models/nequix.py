@@ -16,7 +16,7 @@ from mlipdb.errors import ConfigError
 from mlipdb.trainers.graph import AtomicGraph, GraphNeeds
 from mlipdb.trainers.models.base import AbstractForceField, AbstractTrunked
 from mlipdb.trainers.models.config import read_settings
-from mlipdb.trainers.models.convolution import EdgeFeatures, convolve
+from mlipdb.trainers.models.convolution import EdgeFeatures, convolve, count_chunks, in_chunks
 from mlipdb.trainers.models.edges import bessel, lengths_and_directions, polynomial_cutoff, spherical_harmonics
 from mlipdb.trainers.models.features import (
     Features,
@@ -26,11 +26,11 @@ from mlipdb.trainers.models.features import (
     added,
     gate,
     linear,
-    mix,
     normalise,
+    over_fan_in,
     ungated_channels,
 )
-from mlipdb.trainers.models.paths import channels_of, coupled_paths, parse_irreps, shared_degrees
+from mlipdb.trainers.models.paths import Path, channels_of, coupled_paths, parse_irreps, shared_degrees
 from mlipdb.trainers.models.segmented import convolve_segmented
 
 PLAIN, CUEQUIVARIANCE = "plain", "cuequivariance"
@@ -111,19 +111,25 @@ class NequixLayer(eqx.Module):
     channels_out: tuple[int, ...] = eqx.field(static=True)
     lmax: int = eqx.field(static=True)
 
+    def paths(self, config: NequixConfig) -> tuple[Path, ...]:
+        """What the convolution couples.
+
+        It is scaled by 1/√fan_in of both linear maps around it and by 1/√(average number of neighbours).
+        """
+        paths = coupled_paths(self.channels_in, lmax=self.lmax, channels_out=self.channels_out)
+        fans, mean = channels_of(paths), config.avg_n_neighbors
+        scales = [1.0 / math.sqrt(self.channels_in[path.l_in] * fans[path.l_out] * mean) for path in paths]
+        return tuple(dataclasses.replace(path, scale=scale) for path, scale in zip(paths, scales, strict=True))
+
     def __call__(self, carried: Features, edges: EdgeFeatures, *, config: NequixConfig, kernel: str) -> Features:
         """The features after one round of messages."""
-        paths = coupled_paths(self.channels_in, lmax=self.lmax, channels_out=self.channels_out)
-        aggregated = CONVOLUTIONS[kernel](
-            linear(carried, self.linear_in, degrees=shared_degrees(self.channels_in, self.channels_in)),
-            edges,
-            self.radial,
-            paths=paths,
-        )
-        averaged = {degree: values / math.sqrt(config.avg_n_neighbors) for degree, values in aggregated.items()}
+        paths = self.paths(config)
+        sent = linear(carried, self.linear_in, degrees=shared_degrees(self.channels_in, self.channels_in))
+        received = CONVOLUTIONS[kernel](sent, edges, self.radial, paths=paths)
+        skip = tuple(map(over_fan_in, self.skip))
         mixed = added(
-            linear(averaged, self.linear_out, degrees=shared_degrees(channels_of(paths), self.channels_out)),
-            linear(carried, self.skip, degrees=shared_degrees(self.channels_in, self.channels_out)),
+            linear(received, self.linear_out, degrees=shared_degrees(channels_of(paths), self.channels_out)),
+            linear(carried, skip, degrees=shared_degrees(self.channels_in, self.channels_out)),
         )
         return gate(normalise(mixed, self.gains), self.channels_out, activation_norm=config.activation_norm)
 
@@ -140,9 +146,16 @@ class Nequix(AbstractForceField, AbstractTrunked):
         """Interaction energy of each atom in eV, 0 on padding atoms."""
         return self.read(graph, self.trunk(graph, edge_vectors))
 
+    def works_in_parts(self, graph: AtomicGraph) -> bool:
+        """Where the edges go through in more chunks than one."""
+        atoms, numbers = len(graph.atomic_numbers), self._numbers_of_a_message
+        return self.kernel == PLAIN and count_chunks(len(graph.senders), numbers=numbers, atoms=atoms) > 1
+
     def trunk(self, graph: AtomicGraph, edge_vectors: Float[Array, "edges 3"]) -> Features:
         """The features after the last layer, which are scalars only."""
         edges = _edge_features(graph, edge_vectors, self.config)
+        if self.kernel == PLAIN:  # one size for all layers: what the radial networks do is then compiled once
+            edges = in_chunks(edges, numbers=self._numbers_of_a_message, atoms=len(graph.atomic_numbers))
         features: Features = {0: self._one_hot(graph.atomic_numbers, dtype=edge_vectors.dtype)[:, None, :]}
         for layer in self.layers:
             features = layer(features, edges, config=self.config, kernel=self.kernel)
@@ -150,7 +163,8 @@ class Nequix(AbstractForceField, AbstractTrunked):
 
     def read(self, graph: AtomicGraph, features: Features) -> Float[Array, " atoms"]:
         """Interaction energy of each atom in eV, 0 on padding atoms."""
-        energies = mix(features[0], self.readout)[:, 0, 0] * self.config.scale + self.config.shift
+        read = jnp.matmul(features[0], over_fan_in(self.readout), precision="highest")[:, 0, 0]
+        energies = read * self.config.scale + self.config.shift
         return jnp.where(graph.atom_mask, energies, 0.0)
 
     def invariants(self, features: Features) -> Float[Array, "atoms size"]:
@@ -172,6 +186,12 @@ class Nequix(AbstractForceField, AbstractTrunked):
         """Of the norm of each layer."""
         return ("layers[*].gains[*]",)
 
+    @property
+    def _numbers_of_a_message(self) -> int:
+        """In the layer that has the most."""
+        paths = [layer.paths(self.config) for layer in self.layers]
+        return max(sum(path.components * path.channels for path in layer) for layer in paths)
+
     def _one_hot(self, numbers: Int[Array, " atoms"], *, dtype: jnp.dtype) -> Float[Array, "atoms species"]:
         rank = np.zeros(119, dtype=np.int32)
         rank[list(self.atomic_numbers)] = np.arange(len(self.atomic_numbers))
@@ -181,6 +201,11 @@ class Nequix(AbstractForceField, AbstractTrunked):
     def cutoff(self) -> float:
         """Longest edge in Å."""
         return self.config.cutoff
+
+    @property
+    def has_long_sums(self) -> bool:
+        """None: there are no biases, and gains are of atoms."""
+        return False
 
     @property
     def graph_needs(self) -> GraphNeeds:

@@ -12,12 +12,16 @@ from mlipdb.errors import ConfigError
 
 @dataclass(frozen=True)
 class Path:
-    """One product: features of degree l_in (channels of them) times harmonics of degree l_edge, into degree l_out."""
+    """One product: features of degree l_in (channels of them) times harmonics of degree l_edge, into degree l_out.
+
+    scale multiplies it, beside the coefficients.
+    """
 
     l_in: int
     l_edge: int
     l_out: int
     channels: int
+    scale: float = 1.0
 
     @property
     def components(self) -> int:
@@ -87,27 +91,36 @@ def weight_columns(paths: tuple[Path, ...]) -> Int64[np.ndarray, " numbers"]:
 
 
 @cache
+def rows_of(group: tuple[Path, ...]) -> tuple[tuple[int, int], ...]:
+    """Order of the components of all paths from one input degree: (place of the path, component).
+
+    Paths into one degree take turns, component by component, so that what goes into a degree is one block in which
+    components come first and the paths' channels stand side by side.
+    """
+    rows = [(path.l_out, component, place) for place, path in enumerate(group) for component in range(path.components)]
+    return tuple((place, component) for _, component, place in sorted(rows))
+
+
+@cache
 def coupling_matrix(group: tuple[Path, ...], *, columns: int) -> Float64[np.ndarray, "columns products"]:
     """Coefficients of all paths from one input degree, as a matrix that is applied to all harmonics of an edge.
 
-    Row l² + l + m belongs to the harmonic (l, m); products are (component of the path's result, path after path) times
-    (component of the input), the latter fastest.
+    Row l² + l + m belongs to the harmonic (l, m); products are (component of a path's result, in the order of rows_of)
+    times (component of the input), the latter fastest.
     """
-    blocks = []
-    for path in group:
-        coefficients = np.moveaxis(coupling(path.l_in, path.l_edge, path.l_out), 0, -1)
-        block = np.zeros((columns, *coefficients.shape[1:]))
-        block[path.l_edge**2 : (path.l_edge + 1) ** 2] = coefficients
-        blocks.append(block)
-    matrix: Float64[np.ndarray, "columns products"] = np.concatenate(blocks, axis=1).reshape(columns, -1)
-    return matrix
+    matrix = np.zeros((columns, len(rows_of(group)), 2 * group[0].l_in + 1))
+    for row, (place, component) in enumerate(rows_of(group)):
+        path = group[place]
+        coefficients = coupling(path.l_in, path.l_edge, path.l_out)[:, :, component]
+        matrix[path.l_edge**2 : (path.l_edge + 1) ** 2, row] = path.scale * coefficients.T
+    flat: Float64[np.ndarray, "columns products"] = matrix.reshape(columns, -1)
+    return flat
 
 
 @cache
 def path_of_component(group: tuple[Path, ...]) -> Float64[np.ndarray, "components paths"]:
-    """One where a component of the results, path after path, is of the path; else zero."""
-    components = [path.components for path in group]
-    places: Float64[np.ndarray, "components paths"] = np.repeat(np.eye(len(group)), components, axis=0)
+    """One where a component, in the order of rows_of, is of the path; else zero."""
+    places: Float64[np.ndarray, "components paths"] = np.eye(len(group))[[place for place, _ in rows_of(group)]]
     return places
 
 

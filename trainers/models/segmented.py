@@ -85,7 +85,7 @@ def _terms(paths: tuple[Path, ...], size: int, pieces_in: tuple[int, ...], piece
             feature = starts_in[path.l_in] + i * pieces_in[path.l_in] + piece
             result = starts_out[path.l_out] + k * pieces_out[path.l_out] + columns[path.l_out] + piece
             places = (first_weight + piece, feature, path.l_edge**2 + j, result)
-            terms.append(Term(places, coefficients[i, j, k]))
+            terms.append(Term(places, path.scale * coefficients[i, j, k]))
         first_weight += pieces
         columns[path.l_out] += pieces
     return terms

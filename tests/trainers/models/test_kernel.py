@@ -15,7 +15,7 @@ from mlipdb.trainers import Calculator
 from mlipdb.trainers.arrays import named_arrays
 from mlipdb.trainers.checkpoint import load_model, save_model
 from mlipdb.trainers.models import kernel
-from mlipdb.trainers.models.convolution import EdgeFeatures, convolve
+from mlipdb.trainers.models.convolution import EdgeFeatures, convolve, in_chunks
 from mlipdb.trainers.models.derive import predict
 from mlipdb.trainers.models.heads import Head, with_heads
 from mlipdb.trainers.models.nequix import Nequix
@@ -112,9 +112,9 @@ def test_paths_of_unequal_channels_are_in_their_places():
     sizes = ((3, 4), (4, sum(path.channels for path in paths)))
     radial = tuple(jnp.asarray(rng.normal(size=size), jnp.float32) for size in sizes)
     results = []
-    for convolution in (convolve, convolve_segmented):
+    for convolution, given in ((convolve, in_chunks(edges, numbers=1, atoms=5)), (convolve_segmented, edges)):
         quickly = quick(lambda *given, use=convolution: use(*given, paths=paths))
-        results.append(quickly(features, edges, radial))
+        results.append(quickly(features, given, radial))
     for degree, expected in results[0].items():
         np.testing.assert_allclose(results[1][degree], expected, atol=1e-5 * np.abs(expected).max())
 

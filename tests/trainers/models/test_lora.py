@@ -16,8 +16,8 @@ from mlipdb.trainers.arrays import named_arrays
 from mlipdb.trainers.batching.neighbours import neighbours
 from mlipdb.trainers.batching.pad import needed_shape, pad_graph
 from mlipdb.trainers.matrices import is_matrix
-from mlipdb.trainers.models import features as nequix_features
 from mlipdb.trainers.models.derive import predict
+from mlipdb.trainers.models.features import over_fan_in
 from mlipdb.trainers.models.gemnet import GemNetT
 from mlipdb.trainers.models.gemnet_config import GemNetConfig
 from mlipdb.trainers.models.heads import Head, with_heads
@@ -155,6 +155,7 @@ def test_a_merged_model_says_what_the_unmerged_one_says(model):
 
 def test_the_merged_matrices_do_what_the_matrix_and_its_change_do_apart():
     """Without any merging: x·W and, beside it, the two thin products, in the model's own map of one degree."""
+    mapped = lambda values, matrix: jnp.matmul(values, over_fan_in(jnp.asarray(matrix)), precision="highest")  # noqa: E731
     model = made(Nequix, NEQUIX)
     changed = learnt(model)
     merged, rng = named_arrays(effective(changed)), np.random.default_rng(3)
@@ -167,8 +168,8 @@ def test_the_merged_matrices_do_what_the_matrix_and_its_change_do_apart():
         beside = (
             changed.scaling * jnp.matmul(through, one.lora_out, precision="highest") / np.float32(len(matrix) ** 0.5)
         )
-        apart = nequix_features.mix(values, jnp.asarray(matrix)) + beside
-        whole = nequix_features.mix(values, jnp.asarray(merged[name]))
+        apart = mapped(values, matrix) + beside
+        whole = mapped(values, merged[name])
         np.testing.assert_allclose(whole, apart, atol=1e-6 * max(1.0, float(jnp.abs(apart).max())), err_msg=name)
 
 

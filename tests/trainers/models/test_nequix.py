@@ -16,7 +16,7 @@ from mlipdb.testing.training import tiny_nequix
 from mlipdb.trainers.batching.neighbours import neighbours
 from mlipdb.trainers.batching.pad import needed_shape, pad_graph
 from mlipdb.trainers.models import convolution
-from mlipdb.trainers.models.convolution import EdgeFeatures, convolve
+from mlipdb.trainers.models.convolution import EdgeFeatures, convolve, in_chunks
 from mlipdb.trainers.models.derive import predict_with_rows
 from mlipdb.trainers.models.edges import bessel, lengths_and_directions, polynomial_cutoff, spherical_harmonics
 from mlipdb.trainers.models.features import gate, normalise
@@ -41,6 +41,11 @@ def random_edges(lmax: int) -> EdgeFeatures:
         senders=jnp.asarray(RNG.integers(0, ATOMS, EDGES), jnp.int32),
         receivers=jnp.asarray(np.sort(RNG.integers(0, ATOMS, EDGES)), jnp.int32),
     )
+
+
+def convolved(features, edges, radial, paths):
+    numbers = sum(path.components * path.channels for path in paths)
+    return convolve(features, in_chunks(edges, numbers=numbers, atoms=ATOMS), radial, paths=paths)
 
 
 def random_radial(numbers: int) -> tuple[jax.Array, ...]:
@@ -85,7 +90,7 @@ def test_convolution_is_the_sum_over_edges_path_by_path(bytes_at_once, monkeypat
         sums = np.zeros((ATOMS, *messages.shape[1:]))
         np.add.at(sums, np.asarray(edges.receivers), messages)
         expected[path.l_out].append(sums)
-    found = convolve(features, edges, radial, paths=paths)
+    found = convolved(features, edges, radial, paths)
     for degree, sums in expected.items():
         np.testing.assert_allclose(found[degree], np.concatenate(sums, axis=2), atol=2e-4)
 
@@ -97,7 +102,7 @@ def test_derivatives_in_chunks_are_those_of_all_edges_at_once(monkeypatch):
 
     def energy(basis, harmonics, radial):
         moved = edges._replace(radial=basis, harmonics=harmonics)
-        return sum(jnp.sin(values).sum() for values in convolve(features, moved, radial, paths=paths).values())
+        return sum(jnp.sin(values).sum() for values in convolved(features, moved, radial, paths).values())
 
     def second(basis, harmonics, radial):
         slopes = jax.grad(energy, argnums=(0, 1))
@@ -113,7 +118,8 @@ def test_derivatives_in_chunks_are_those_of_all_edges_at_once(monkeypatch):
         np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
 
 
-def test_one_row_that_is_differentiated_keeps_no_messages_of_all_edges(monkeypatch):
+@pytest.mark.parametrize("asked", [[[4, -1]], [[4, -1], [1, -1]]], ids=["one row", "two rows"])
+def test_rows_that_are_differentiated_keep_no_messages_of_all_edges(asked, monkeypatch):
     monkeypatch.setattr(convolution, "CPU_CHUNK_BYTES", 1)
     config = tiny_nequix((8, 14), (-1.0, -2.0), cutoff=5.0, n_layers=1)
     model = Nequix.create(config, key=jax.random.key(0))
@@ -124,7 +130,7 @@ def test_one_row_that_is_differentiated_keeps_no_messages_of_all_edges(monkeypat
     @partial(jax.jit, static_argnums=1, compiler_options=QUICK)
     def answers(model, alone):
         def squares(model):
-            prediction, rows = predict_with_rows(model, graph, jnp.array([[4, -1]]), written_out=alone)
+            prediction, rows = predict_with_rows(model, graph, jnp.array(asked), written_out=alone)
             return (rows**2).sum(), (rows, prediction.energy, prediction.forces, prediction.stress)
 
         return jax.grad(squares, has_aux=True)(model)
@@ -184,18 +190,17 @@ def test_the_norm_sums_over_channels_and_averages_over_components():
     features = {0: jnp.asarray([[[1.0, 2.0]]]), 1: jnp.asarray([[[2.0, 0.0], [0.0, 3.0], [0.0, 0.0]]])}
     found = normalise(features, (jnp.asarray([1.0, 2.0]), jnp.asarray([1.0, 1.0])))
     norm = np.sqrt((5 + 13 / 9) / 2)
-    np.testing.assert_allclose(found[0][0, 0], [1 / norm, 4 / norm], rtol=1e-6)
-    np.testing.assert_allclose(found[1][0, 1], [0.0, 3 / norm], rtol=1e-6)
+    np.testing.assert_allclose(found, np.array([[1, 4, 2, 0, 0, 3, 0, 0]]) / norm, rtol=1e-6)
 
 
 def test_gates_are_activated_scalars_after_the_features_in_ascending_degree():
-    scalars = jnp.asarray([[[1.0, -2.0, 0.5, 3.0]]])
-    features = {0: scalars, 1: jnp.ones((1, 3, 1)), 2: jnp.ones((1, 5, 2))}
-    found = gate(features, (1, 1, 2), activation_norm=0.5)
-    activated = np.asarray(jax.nn.silu(scalars))[0, 0] / 0.5
+    scalars, rest = jnp.asarray([1.0, -2.0, 0.5, 3.0]), jnp.arange(13.0)
+    found = gate(jnp.concatenate([scalars, rest])[None], (1, 1, 2), activation_norm=0.5)
+    activated = np.asarray(jax.nn.silu(scalars)) / 0.5
+    quadrupoles = activated[2:] * np.arange(3.0, 13.0).reshape(5, 2)  # components by channels
     np.testing.assert_allclose(found[0][0, 0], activated[:1])
-    np.testing.assert_allclose(found[1][0, 2], activated[1:2])
-    np.testing.assert_allclose(found[2][0, 4], activated[2:])
+    np.testing.assert_allclose(found[1][0, :, 0], activated[1] * np.arange(3.0))
+    np.testing.assert_allclose(found[2][0], quadrupoles)
 
 
 @pytest.mark.parametrize("text", ["4x1o", "4x0e + 2x1e", "2x1o + 4x0e", "4x0e + 2x0e", "four scalars"])
