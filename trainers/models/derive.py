@@ -71,7 +71,8 @@ def predict_with_rows(
     written_out makes rows without a loop: less work and memory where the rows themselves are differentiated, and meant
     for few of them.
     """
-    if written_out and isinstance(model, AbstractForceField) and (len(dofs) == 1 or model.works_in_parts(graph)):
+    few = written_out and len(dofs) > 0
+    if few and isinstance(model, AbstractForceField) and (len(dofs) == 1 or model.works_in_parts(graph)):
         return _predict_with_all_rows(model, graph, dofs)
     vectors = edge_vectors(graph)
     if isinstance(model, AbstractDirectModel):
@@ -87,7 +88,7 @@ def predict_with_rows(
             return 0.0 - _onto_atoms(graph, pull(chosen)[0])
         return _onto_atoms(graph, along(_by_edge(graph, chosen)))  # forward: it is cheaper
 
-    if written_out and len(dofs):
+    if few:
         return prediction, jnp.stack([row(numbers) for numbers in jnp.asarray(dofs)])
     return prediction, jax.lax.map(row, jnp.asarray(dofs), batch_size=min(rows_at_once, max(len(dofs), 1)))
 
