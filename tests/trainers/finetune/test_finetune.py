@@ -116,7 +116,7 @@ def test_at_step_0_pseudo_labels_are_what_the_foundation_says(tuned):
     # float32 twice, in batches of another shape: some 1e-7 of the scale.
     assert tuned("pseudo-replay").metrics["start"]["replay"]["loss"] < 1e-4
     assert tuned("replay").metrics["start"]["replay"]["loss"] > 1e-2
-    assert tuned("pseudo-replay").metrics["epochs"][0]["replay"]["validation"]["loss"] > 1e-3
+    assert tuned("pseudo-replay").metrics["epochs"][-1]["replay"]["validation"]["loss"] > 1e-3  # it learns, too
 
 
 def test_pseudo_labels_are_of_the_foundations_weights_and_of_no_other_method(db, tuned):
