@@ -1,7 +1,7 @@
 """Muon: momentum whose matrices are orthogonalised by Newton-Schulz iterations (Jordan 2024).
 
-The numbers and the state are those of optax.contrib.muon, so checkpoints of either serve both. Optax's own takes three
-times as long to compile: it writes the iterations out for every matrix, and turns matrices that are taller than wide.
+The numbers and the state are those of optax.contrib.muon, so checkpoints of either serve both. Optax's own takes
+longer to compile: it writes the iterations out for every matrix, and turns matrices that are taller than wide.
 """
 
 from typing import Any
