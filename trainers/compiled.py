@@ -20,7 +20,7 @@ CPU_OPTIONS: dict[str, str | int] = {
 }
 
 # XLA makes two loops or more of every sum over more than 32 numbers: a tenth of all loops of a step of Nequix. Without
-# it a sum down long columns, such as the gradient of a bias, takes ten times as long.
+# it sums down long columns, such as the gradients of biases, are slow: PaiNN's step takes 0.32 instead of 0.18 s.
 SUMS_AT_ONCE: dict[str, str | int] = {"xla_disable_hlo_passes": "tree_reduction_rewriter"}
 
 
