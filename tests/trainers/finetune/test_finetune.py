@@ -114,10 +114,11 @@ def test_at_step_0_the_model_predicts_what_the_foundation_does_but_for_the_repor
 
 def test_at_step_0_pseudo_labels_are_what_the_foundation_says(tuned):
     # float32 twice, in batches of another shape: some 1e-7 of the scale.
-    assert tuned("pseudo-replay").metrics["start"]["replay"]["loss"] < 1e-4
+    start = tuned("pseudo-replay").metrics["start"]["replay"]["loss"]
+    assert start < 1e-4
     assert tuned("replay").metrics["start"]["replay"]["loss"] > 1e-2
     first, last = (epoch["replay"]["validation"]["loss"] for epoch in tuned("pseudo-replay").metrics["epochs"])
-    assert first > 1e-4  # it learns, too
+    assert first > 1000 * start  # it learns, too
     assert last > 1e-3
 
 
