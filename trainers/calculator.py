@@ -22,7 +22,7 @@ from mlipdb.trainers.compiled import compiled
 from mlipdb.trainers.found_model import find_model
 from mlipdb.trainers.graph import AtomicGraph
 from mlipdb.trainers.models.base import AbstractModel, reference_energies, require_elements
-from mlipdb.trainers.models.derive import gives_stress, hessian_rows, predict
+from mlipdb.trainers.models.derive import gives_stress, hessian_rows, predict, suitable_rows_at_once
 from mlipdb.trainers.models.kernel import Wanted, choose_kernel, with_kernel
 
 _predict = compiled(predict)
@@ -101,7 +101,8 @@ class Calculator(AseCalculator):
         graph = self._graph(structure)
         padded = np.full((round_up(len(rows), smallest=8), len(graph.graph_mask)), -1, dtype=np.int32)
         padded[: len(rows), 0] = rows
-        found = jax.device_get(_hessian_rows(self.model, graph, jnp.asarray(padded)))
+        at_once = suitable_rows_at_once(self.model, graph)
+        found = jax.device_get(_hessian_rows(self.model, graph, jnp.asarray(padded), rows_at_once=at_once))
         return np.asarray(found[: len(rows), : len(structure)], dtype=np.float64)
 
     def _check_stress(self, structure: Structure) -> None:

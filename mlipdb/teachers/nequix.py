@@ -26,12 +26,11 @@ from mlipdb.trainers.checkpoint import load_model, read_notes, split_head
 from mlipdb.trainers.compiled import compiled
 from mlipdb.trainers.graph import AtomicGraph, Prediction
 from mlipdb.trainers.models.base import AbstractModel
-from mlipdb.trainers.models.derive import gives_stress, predict, predict_with_rows
+from mlipdb.trainers.models.derive import ROWS_AT_ONCE, gives_stress, predict, predict_with_rows
 from mlipdb.trainers.models.nqx import load_nqx
 from mlipdb.trainers.run_files import best_checkpoint
 from mlipdb.version import __version__
 
-ROWS_AT_ONCE = 8  # more are computed in chunks of so many, which repeat the energy's own tenth of the work
 CPU_EDGES, ACCELERATOR_EDGES = 8192, 32768  # of a batch; about 2 GB with published weights and Hessian rows, and 8 GB
 
 _predict = compiled(predict)
@@ -113,7 +112,7 @@ class NequixTeacher:
         return self._split(structures, request, prediction=prediction, rows=rows)
 
     def _evaluate(self, graph: AtomicGraph, dofs: Int32[np.ndarray, "rows graphs"]) -> tuple[Prediction, np.ndarray]:
-        """On the device, rows in chunks, then as numpy arrays."""
+        """On the device, rows in chunks, which repeat the energy's own tenth of the work, then as numpy arrays."""
         chunks = [dofs[start : start + ROWS_AT_ONCE] for start in range(0, len(dofs), ROWS_AT_ONCE)]
         try:
             if not chunks:

@@ -7,19 +7,25 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.optimize import FIRE
 
 from mlipdb.trainers import Calculator
+from mlipdb.trainers.models import convolution
 from mlipdb.trainers.models.base import AbstractForceField, ElementError
+from mlipdb.trainers.models.derive import ROWS_AT_ONCE
 from mlipdb.trainers.models.nequix import Nequix, NequixConfig
 
 
 class Counted(Nequix):
-    """Counts how often it is traced, which is how often it is compiled."""
+    """Notes when it is traced, which is when it is compiled, and for how many rows at once."""
 
     def __call__(self, graph, edge_vectors):
         TRACES.append(graph.positions.shape)
         return super().__call__(graph, edge_vectors)
 
+    def for_rows(self, count):
+        ROWS.append(count)
+        return super().for_rows(count)
 
-TRACES = []
+
+TRACES, ROWS = [], []
 CONFIG = NequixConfig(
     atomic_numbers=(11, 17), e0=(-70000.125, -3.0), hidden_irreps="2x0e + 1x1o", lmax=1, n_layers=1, cutoff=4.0,
     radial_mlp_layers=1, radial_mlp_size=4, avg_n_neighbors=20.0,
@@ -79,6 +85,16 @@ def test_hessian_is_symmetric_and_is_the_derivative_of_forces(model):
     ahead.calc = behind.calc = atoms.calc
     slope = -(ahead.get_forces() - behind.get_forces()) / 0.02
     np.testing.assert_allclose(hessian[1, 2], slope, atol=0.01 * np.abs(flat).max())
+
+
+def test_rows_that_go_through_in_chunks_are_those_in_one_piece(model, monkeypatch):
+    atoms = salt()
+    whole = Calculator(model).get_hessian(atoms)
+    monkeypatch.setattr(convolution, "CPU_CHUNK_BYTES", 1)
+    chunked = Calculator(Counted.create(CONFIG, key=jax.random.key(3))).get_hessian(atoms)
+    assert ROWS[-1] == ROWS_AT_ONCE
+    np.testing.assert_allclose(chunked, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+    assert whole.any()
 
 
 def test_stress_of_a_molecule_is_refused(model):

@@ -11,7 +11,6 @@ from mlipdb.subsets.neighbours import completed_cell
 from mlipdb.trainers.graph import NO_NEEDS, GraphNeeds
 
 AS_FAR = 0.01  # Å; neighbours that much beyond the last of the nearest are as near as it: symmetry makes such ties
-SHORT = 2**16
 FIRST_GUESS = 1.5  # of the mean number wanted, in the first sphere that is searched for the nearest
 
 
@@ -67,8 +66,8 @@ def _within(structure: Structure, cutoff: float, *, reverse: bool) -> Neighbours
     pairs = np.array(found.T, dtype=np.int32, order="C")  # copies, since vesin's memory goes with the calculator
     shifts = np.concatenate([half_shifts, -half_shifts])
     receivers, senders = pairs.ravel(), pairs[::-1].ravel()
-    # Numpy sorts 16 bits by radix, in linear time.
-    order = np.argsort(receivers.astype(np.uint16) if len(structure) <= SHORT else receivers, kind="stable")
+    # Numpy sorts 8 and 16 bits by radix, in linear time, and 8 in a third of the time of 16.
+    order = np.argsort(receivers.astype(np.min_scalar_type(len(structure))), kind="stable")
     return Neighbours(
         senders=senders.take(order),
         receivers=receivers.take(order),

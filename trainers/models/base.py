@@ -1,9 +1,10 @@
 """What a model is: atomic interaction energies from a graph and its edge vectors, with or without forces of its own."""
 
 import abc
+import copy
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import numpy as np
@@ -12,6 +13,8 @@ from jaxtyping import Array, Float, Float64, PyTree
 from mlipdb.errors import MlipdbError
 from mlipdb.structures import SYMBOLS, Structure
 from mlipdb.trainers.graph import AtomicGraph, GraphNeeds
+
+Model = TypeVar("Model", bound=eqx.Module)
 
 
 class ElementError(MlipdbError):
@@ -74,6 +77,10 @@ class AbstractForceField(AbstractModel):
     def works_in_parts(self, graph: AtomicGraph) -> bool:
         """Whether such a graph goes through part by part, and derivatives make each part anew to save memory."""
         return False
+
+    def for_rows(self, count: int) -> "AbstractForceField":
+        """The model that answers the same, made for the change of everything along so many Hessian rows at once."""
+        return self
 
 
 class DirectOutputs(NamedTuple):
@@ -152,6 +159,17 @@ class AbstractTrunked(AbstractModel):
         changes |= {name: value for name, value in (("scale", scale), ("shift", shift)) if value is not None}
         changed: AbstractTrunked = dataclasses.replace(self, config=dataclasses.replace(self.config, **changes))
         return changed
+
+
+def with_static(model: Model, **fields: object) -> Model:
+    """The model with other static fields.
+
+    It is copied, not made anew, because parts of models lack arrays that making asks for.
+    """
+    copied = copy.copy(model)
+    for name, value in fields.items():
+        object.__setattr__(copied, name, value)
+    return copied
 
 
 def require_elements(model: AbstractModel, structures: Iterable[Structure]) -> None:

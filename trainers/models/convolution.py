@@ -31,22 +31,23 @@ class EdgeFeatures(NamedTuple):
     receivers: Int[Array, "*chunks edges"]
 
 
-def count_chunks(edges: int, *, numbers: int, atoms: int) -> int:
+def count_chunks(edges: int, *, numbers: int, atoms: int, rows: int = 1) -> int:
     """How many chunks edges go through in whose messages have so many numbers each.
 
-    A chunk has at least as many edges as there are atoms, because each passes once over arrays of all atoms.
+    A chunk has at least as many edges as there are atoms, because each passes once over arrays of all atoms. Where
+    messages are changed along several Hessian rows at once, chunks are smaller by that many, arrays of atoms larger.
     """
     budget = CPU_CHUNK_BYTES if jax.default_backend() == "cpu" else DEVICE_CHUNK_BYTES
     most = max(atoms, budget // (numbers * FLOAT_BYTES))
-    return max(1, -(-edges // most))
+    return 1 if edges <= most else -(-edges // -(-most // rows))
 
 
-def in_chunks(edges: EdgeFeatures, *, numbers: int, atoms: int) -> EdgeFeatures:
+def in_chunks(edges: EdgeFeatures, *, numbers: int, atoms: int, rows: int = 1) -> EdgeFeatures:
     """Edges with an axis of chunks of one size in front, as many as count_chunks says.
 
     What is left over is filled with edges that add nothing.
     """
-    count = count_chunks(len(edges.senders), numbers=numbers, atoms=atoms)
+    count = count_chunks(len(edges.senders), numbers=numbers, atoms=atoms, rows=rows)
     if count == 1:
         return EdgeFeatures(*(values[None] for values in edges))
     even = -(-len(edges.senders) // count)

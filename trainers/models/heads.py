@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -152,6 +152,11 @@ class Headed(AbstractHeaded, AbstractForceField):
         """Where the shared model does."""
         return isinstance(self.shared, AbstractForceField) and self.shared.works_in_parts(graph)
 
+    def for_rows(self, count: int) -> "Headed":
+        """With its parts made for them, all alike, since heads are joined with the trunk."""
+        shared, *readouts = (_for_rows(part, count) for part in (self.shared, *self.readouts))
+        return dataclasses.replace(self, shared=shared, readouts=tuple(readouts))
+
 
 class HeadedDirect(AbstractHeaded, AbstractDirectModel):
     """A direct model with several heads."""
@@ -164,6 +169,10 @@ class HeadedDirect(AbstractHeaded, AbstractDirectModel):
         """Energies and forces of the atoms by their graph's head, 0 on padding atoms."""
         found: DirectOutputs = self.outputs(graph, edge_vectors)
         return found
+
+
+def _for_rows(part: AbstractTrunked, count: int) -> AbstractTrunked:
+    return cast("AbstractTrunked", part.for_rows(count)) if isinstance(part, AbstractForceField) else part
 
 
 def with_heads(model: AbstractModel, heads: Sequence[Head]) -> Headed | HeadedDirect:

@@ -1,6 +1,5 @@
 """The kernel of a Nequix: what computes its convolutions, plain JAX or, where it proves right, cuEquivariance."""
 
-import copy
 import dataclasses
 import importlib.util
 import warnings
@@ -20,6 +19,7 @@ from mlipdb.trainers.batching.neighbours import neighbours
 from mlipdb.trainers.batching.pad import needed_shape, pad_graph
 from mlipdb.trainers.compiled import compiled
 from mlipdb.trainers.graph import AtomicGraph
+from mlipdb.trainers.models.base import with_static
 from mlipdb.trainers.models.derive import predict_with_rows
 from mlipdb.trainers.models.nequix import CUEQUIVARIANCE, PLAIN, Nequix, NequixConfig
 
@@ -54,11 +54,7 @@ def with_kernel(tree: Tree, kernel: str) -> Tree:
     """The model, or whatever has models in it, with that kernel in each Nequix; no array changes."""
 
     def changed(node: Any) -> Any:
-        if not _is_nequix(node):
-            return node
-        copied = copy.copy(node)  # not made anew: parts of models, which a state has, lack arrays that making asks for
-        object.__setattr__(copied, "kernel", kernel)
-        return copied
+        return with_static(node, kernel=kernel) if _is_nequix(node) else node
 
     with_it: Tree = jax.tree.map(changed, tree, is_leaf=_is_nequix)
     return with_it

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Float64, Int, PRNGKeyArray
 
 from mlipdb.errors import ConfigError
 from mlipdb.trainers.graph import AtomicGraph, GraphNeeds
-from mlipdb.trainers.models.base import AbstractForceField, AbstractTrunked
+from mlipdb.trainers.models.base import AbstractForceField, AbstractTrunked, with_static
 from mlipdb.trainers.models.config import read_settings
 from mlipdb.trainers.models.convolution import EdgeFeatures, convolve, count_chunks, in_chunks
 from mlipdb.trainers.models.edges import bessel, lengths_and_directions, polynomial_cutoff, spherical_harmonics
@@ -135,12 +135,16 @@ class NequixLayer(eqx.Module):
 
 
 class Nequix(AbstractForceField, AbstractTrunked):
-    """The Nequix architecture at any size. kernel is what computes its convolutions here; no checkpoint has it."""
+    """The Nequix architecture at any size.
+
+    kernel is what computes its convolutions here, rows_at_once what for_rows says; no checkpoint has them.
+    """
 
     layers: tuple[NequixLayer, ...]
     readout: Matrix
     config: NequixConfig = eqx.field(static=True)
     kernel: str = eqx.field(static=True, default=PLAIN)
+    rows_at_once: int = eqx.field(static=True, default=1)
 
     def __call__(self, graph: AtomicGraph, edge_vectors: Float[Array, "edges 3"]) -> Float[Array, " atoms"]:
         """Interaction energy of each atom in eV, 0 on padding atoms."""
@@ -151,11 +155,16 @@ class Nequix(AbstractForceField, AbstractTrunked):
         atoms, numbers = len(graph.atomic_numbers), self._numbers_of_a_message
         return self.kernel == PLAIN and count_chunks(len(graph.senders), numbers=numbers, atoms=atoms) > 1
 
+    def for_rows(self, count: int) -> "Nequix":
+        """The same model, whose chunks of edges are smaller by that many."""
+        return with_static(self, rows_at_once=count)
+
     def trunk(self, graph: AtomicGraph, edge_vectors: Float[Array, "edges 3"]) -> Features:
         """The features after the last layer, which are scalars only."""
         edges = _edge_features(graph, edge_vectors, self.config)
         if self.kernel == PLAIN:  # one size for all layers: what the radial networks do is then compiled once
-            edges = in_chunks(edges, numbers=self._numbers_of_a_message, atoms=len(graph.atomic_numbers))
+            numbers, atoms = self._numbers_of_a_message, len(graph.atomic_numbers)
+            edges = in_chunks(edges, numbers=numbers, atoms=atoms, rows=self.rows_at_once)
         features: Features = {0: self._one_hot(graph.atomic_numbers, dtype=edge_vectors.dtype)[:, None, :]}
         for layer in self.layers:
             features = layer(features, edges, config=self.config, kernel=self.kernel)

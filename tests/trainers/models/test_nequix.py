@@ -118,6 +118,13 @@ def test_derivatives_in_chunks_are_those_of_all_edges_at_once(monkeypatch):
         np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
 
 
+def test_chunks_are_smaller_by_the_rows_that_are_carried_along():
+    assert convolution.count_chunks(8000, numbers=8192, atoms=100) == 63  # 128 edges, 4 MiB, each
+    assert convolution.count_chunks(8000, numbers=8192, atoms=100, rows=4) == 250
+    assert convolution.count_chunks(8000, numbers=8192, atoms=1000) == 8  # as many edges as atoms
+    assert convolution.count_chunks(8000, numbers=128, atoms=100, rows=8) == 1  # all at once where they fit
+
+
 @pytest.mark.parametrize("asked", [[[4, -1]], [[4, -1], [1, -1]]], ids=["one row", "two rows"])
 def test_rows_that_are_differentiated_keep_no_messages_of_all_edges(asked, monkeypatch):
     monkeypatch.setattr(convolution, "CPU_CHUNK_BYTES", 1)
