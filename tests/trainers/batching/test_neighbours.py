@@ -49,6 +49,17 @@ def test_vectors_by_the_stated_convention_are_shorter_than_the_cutoff_and_receiv
     assert (np.diff(found.receivers) >= 0).all()
 
 
+@pytest.mark.parametrize("atoms", [255, 256, 257, 65536])
+def test_receivers_ascend_whatever_the_number_of_atoms(atoms):
+    chain = make_structure(
+        [6] * atoms, np.outer(np.arange(atoms), [1.0, 0, 0]), cell=np.zeros((3, 3)), pbc=(False,) * 3
+    )
+    found = neighbours(chain, 1.5)
+    inner = np.repeat(np.arange(atoms), 2)[1:-1]
+    assert found.receivers.tolist() == inner.tolist()
+    assert (np.abs(found.senders - found.receivers) == 1).all()
+
+
 def test_an_atom_in_a_cell_smaller_than_the_cutoff_neighbours_its_images():
     # simple cubic, a = 2: 6 neighbours at 2, 12 at 2.83, 8 at 3.46
     cubic = make_structure([84], [[0.3, 0.2, 0.1]], cell=2 * np.eye(3), pbc=(True, True, True))
